@@ -1,0 +1,170 @@
+"""What a client is told when something fails: one error class, one table, three shapes.
+
+Domain errors know nothing of HTTP; `STATUS` does, and the nearest ancestor wins. The shapes are OpenAI's
+(`{"error": {message, type, param, code}}`), Anthropic's on `/v1/messages`, and Responses' `error` event in its streams.
+Which exception becomes which answer in the app is told in `error_handlers.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from adapters import errors as adapter_errors
+
+Dialect = Literal["openai", "responses", "anthropic"]
+
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
+
+
+class ApiError(Exception):
+    """An answer with an error status; its message is for the client and names what would work."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        type: str = "invalid_request_error",  # noqa: A002  # OpenAI's own word for this field
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.type = type
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's shape, always with its four keys."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+    def anthropic_body(self, request_id: str | None = None) -> dict[str, Any]:
+        """Anthropic's shape; its type follows the status, because its clients choose their exception by both."""
+        kind = ANTHROPIC_TYPES.get(self.status, "api_error" if self.status >= 500 else "invalid_request_error")
+        return {"type": "error", "error": {"type": kind, "message": self.message}, "request_id": request_id}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """How one domain error is answered."""
+
+    status: int
+    code: str
+    type: str = "invalid_request_error"
+    param: str | None = None
+
+
+STATUS: dict[type[Exception], Problem] = {
+    adapter_errors.AdapterError: Problem(status=400, code="adapter_error"),
+    adapter_errors.AdapterNotFound: Problem(status=404, code="model_not_found", param="model"),
+    adapter_errors.VersionAmbiguous: Problem(status=400, code="version_ambiguous", param="model"),
+    adapter_errors.NameInvalid: Problem(status=400, code="name_invalid", param="name"),
+    adapter_errors.NameTaken: Problem(status=409, code="name_taken", param="name"),
+    adapter_errors.AdapterRefused: Problem(status=422, code="adapter_refused", param="file"),
+    adapter_errors.SourceRefused: Problem(status=422, code="source_refused", param="source"),
+    adapter_errors.SourceNotFound: Problem(status=404, code="source_not_found", param="source"),
+    adapter_errors.SourceUnavailable: Problem(
+        status=502, code="source_unavailable", type="server_error", param="source"
+    ),
+    adapter_errors.SourceTooLarge: Problem(status=413, code="source_too_large", param="source"),
+    adapter_errors.OtherBase: Problem(status=409, code="other_base", param="model"),
+    adapter_errors.PinLimit: Problem(status=409, code="pin_limit", param="pin"),
+    adapter_errors.AliasInvalid: Problem(status=400, code="alias_invalid", param="version"),
+    adapter_errors.InUse: Problem(status=409, code="in_use"),
+}
+
+
+def to_api_error(error: Exception) -> ApiError:
+    """The answer for any exception: its own, the table's (nearest ancestor), or a 500 that keeps our inside to itself."""
+    if isinstance(error, ApiError):
+        return error
+    problem = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), None)
+    if problem is None:
+        return internal_error()
+    kind = getattr(error, "kind", None)  # what preflight or a source found wrong, e.g. "nan_weights"
+    code = kind if isinstance(kind, str) else problem.code
+    return ApiError(problem.status, str(error), type=problem.type, param=problem.param, code=code)
+
+
+def internal_error() -> ApiError:
+    """A failure of ours; the log line with the same request id says which."""
+    message = "The server failed on this request; its log says why, under the X-Request-Id of this answer."
+    return ApiError(500, message, type="server_error", code="internal_error")
+
+
+def model_not_found(name: str) -> ApiError:
+    """The same answer for a model that does not exist and for one that the caller may not use."""
+    message = f"The model {name!r} does not exist or you may not use it; GET /v1/models lists those you may."
+    return ApiError(404, message, param="model", code="model_not_found")
+
+
+def invalid_request(problems: Iterable[Mapping[str, Any]]) -> ApiError:
+    """400 from pydantic's `.errors()`: the first field is `param`, at most three are told."""
+    told = [(_field(problem["loc"]), _sentence(problem)) for problem in problems]
+    sentences = [f"{field}: {sentence}" if field else sentence for field, sentence in told[:3]]
+    if len(told) > 3:
+        sentences.append(f"and {len(told) - 3} more")
+    return ApiError(400, "; ".join(sentences), param=told[0][0] or None, code="invalid_value")
+
+
+def sse_error(error: Exception, dialect: Dialect = "openai", *, sequence_number: int = 0) -> bytes:
+    """One server-sent event that tells of a failure after the status line has gone out."""
+    answer = to_api_error(error)
+    if dialect == "anthropic":
+        return b"event: error\ndata: " + _json(answer.anthropic_body()) + b"\n\n"
+    if dialect == "responses":
+        event = {
+            "type": "error",
+            "code": answer.code,
+            "message": answer.message,
+            "param": answer.param,
+            "sequence_number": sequence_number,
+        }
+        return b"event: error\ndata: " + _json(event) + b"\n\n"
+    return b"data: " + _json(answer.body()) + b"\n\n"
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _field(location: Iterable[str | int]) -> str:
+    """`("body", "messages", 0, "role")` as clients write it: `messages[0].role`."""
+    parts = list(location)
+    if parts and parts[0] in ("body", "query", "path", "header", "cookie"):
+        parts = parts[1:]
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    kind, message = problem.get("type", ""), str(problem.get("msg", "invalid"))
+    if kind == "json_invalid":
+        detail = problem.get("ctx", {}).get("error", "syntax error")
+        return f"the body is not JSON ({detail}, at character {problem['loc'][-1]})"
+    if kind == "missing":
+        return "required, but missing"
+    if kind == "extra_forbidden":
+        return "unknown field; leave it out"
+    message = message.removeprefix("Value error, ")
+    given = problem.get("input")
+    if isinstance(given, (bool, int, float)) or (isinstance(given, str) and len(given) <= 40):
+        return f"{message}, got {given!r}"
+    return message
