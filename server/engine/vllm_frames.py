@@ -1,0 +1,95 @@
+"""vLLM's errors in our words, and the few frames of a stream that need mending.
+
+Works on plain dictionaries and strings, so it is tested without vLLM.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from server.engine.base import EngineRefused, EngineUnavailable, Usage
+
+# fields that would let a client reach past its rights or make other requests pay
+REFUSED_FIELDS = {
+    "prompt_embeds": "send text or token ids",
+    "kv_transfer_params": "it is set by the server only",
+    "ec_transfer_params": "it is set by the server only",
+    "chat_template": "templates come with the base model",
+    "priority": "every caller has the same priority",
+    "cache_salt": "the prefix cache is shared by design",
+    "request_id": "send the X-Request-Id header",
+}
+
+KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    501: "invalid_request_error",
+    503: "server_error",
+}
+
+
+def refused_fields(body: Mapping[str, Any]) -> None:
+    """Refuse fields that belong to the server; raises EngineRefused naming the field and the way out."""
+    for name, way_out in REFUSED_FIELDS.items():
+        if body.get(name) is not None:
+            raise EngineRefused(f"{name!r} is not accepted: {way_out}", param=name)
+
+
+def refusal(error: Mapping[str, Any]) -> EngineRefused | EngineUnavailable:
+    """vLLM's error object as one of the port's errors."""
+    status = int(error.get("code") or 500)
+    message = str(error.get("message") or "the engine failed")
+    if status == 503:
+        return EngineUnavailable(message)
+    return EngineRefused(
+        message, status=status, kind=KINDS.get(status, "invalid_request_error"), param=error.get("param")
+    )
+
+
+def validation_refusal(error: ValidationError) -> EngineRefused:
+    """The first thing wrong with a body, said in one line with the field's path."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    shortest = min(problems, key=lambda problem: len(problem["loc"]))
+    names = [str(part) for part in shortest["loc"] if not isinstance(part, str) or part.replace("_", "").isalnum()]
+    path = ".".join(names)
+    message = shortest["msg"].removeprefix("Value error, ")
+    return EngineRefused(f"{path}: {message}" if path else message, param=path or None)
+
+
+def event_usage(usage: Mapping[str, Any] | None) -> Usage:
+    """Token counts from any dialect's usage object."""
+    usage = usage or {}
+    return Usage(
+        prompt_tokens=int(usage.get("prompt_tokens") or usage.get("input_tokens") or 0),
+        completion_tokens=int(usage.get("completion_tokens") or usage.get("output_tokens") or 0),
+    )
+
+
+def mended(frame: str, dialect: str, *, first: bool) -> str:
+    """A frame as the dialect's clients expect it; only error frames are ever changed.
+
+    Raises EngineRefused or EngineUnavailable when the first frame is an error: nothing was sent yet, so it gets a status.
+    """
+    if dialect == "messages":
+        if not frame.startswith("event: error"):
+            return frame
+        error = json.loads(frame.partition("data: ")[2]).get("error") or {}
+        if first:
+            raise refusal({"code": 500, "message": error.get("message")})
+        shown = {"type": "error", "error": {"type": "api_error", "message": error.get("message") or "internal error"}}
+        return f"event: error\ndata: {json.dumps(shown)}\n\n"
+    if not frame.startswith('data: {"error"'):
+        return frame
+    problem = refusal(json.loads(frame.removeprefix("data: "))["error"])
+    if first:
+        raise problem
+    kind = problem.kind if isinstance(problem, EngineRefused) else "server_error"
+    body = {"error": {"message": str(problem), "type": kind, "param": None, "code": None}}
+    return f"data: {json.dumps(body)}\n\n"
