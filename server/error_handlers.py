@@ -8,14 +8,17 @@ from http import HTTPStatus
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.disconnect import ClientDisconnected
 from server.errors import STATUS, ApiError, internal_error, invalid_request, to_api_error
 
 logger = logging.getLogger(__name__)
+
+CLIENT_GONE = 499  # nginx's status for a client that closed the connection; only logs and metrics ever see it
 
 
 def install(app: FastAPI) -> None:
@@ -27,6 +30,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _answer_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(ClientDisconnected, _answer_nobody)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_middleware(CatchAll)
 
 
@@ -72,6 +77,8 @@ class CatchAll:
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, ApiError) and to_api_error(error).status >= 500:
+        logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
     return error_response(error, request.scope)
 
 
@@ -94,6 +101,11 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         kind = "server_error" if error.status_code >= 500 else "invalid_request_error"
         answer = ApiError(error.status_code, str(error.detail), type=kind, headers=headers)
     return error_response(answer, request.scope)
+
+
+async def _answer_nobody(request: Request, error: Exception) -> Response:
+    request.scope.setdefault("state", {})["client_gone"] = True
+    return Response(status_code=CLIENT_GONE)
 
 
 def _suggestion(request: Request) -> str:

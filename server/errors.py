@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from adapters import errors as adapter_errors
+from server.storage import errors as storage_errors
 
 Dialect = Literal["openai", "responses", "anthropic"]
 
@@ -67,6 +68,7 @@ class Problem:
     code: str
     type: str = "invalid_request_error"
     param: str | None = None
+    message: str | None = None  # told instead of the exception's own words, where those are not for clients
 
 
 STATUS: dict[type[Exception], Problem] = {
@@ -86,11 +88,36 @@ STATUS: dict[type[Exception], Problem] = {
     adapter_errors.PinLimit: Problem(status=409, code="pin_limit", param="pin"),
     adapter_errors.AliasInvalid: Problem(status=400, code="alias_invalid", param="version"),
     adapter_errors.InUse: Problem(status=409, code="in_use"),
+    storage_errors.StorageError: Problem(
+        status=500, code="storage_error", type="server_error", message="The server's storage failed; its log says why."
+    ),
+    storage_errors.DatabaseUnavailable: Problem(
+        status=503,
+        code="database_unavailable",
+        type="server_error",
+        message="The server's database does not answer; try again soon. Its log says why.",
+    ),
+    storage_errors.DataDirBusy: Problem(status=409, code="data_dir_busy"),
+    storage_errors.FileInvalid: Problem(
+        status=500,
+        code="file_invalid",
+        type="server_error",
+        message="A file that the server is set up with cannot be used; its log says which.",
+    ),
+    storage_errors.ManagedByFile: Problem(status=409, code="managed_by_file"),
+    storage_errors.KeyNotFound: Problem(status=404, code="key_not_found"),
+    storage_errors.KeyAmbiguous: Problem(status=400, code="key_ambiguous"),
+    storage_errors.KeyInvalid: Problem(status=400, code="key_invalid"),
+    storage_errors.ResponseNotFound: Problem(status=404, code="response_not_found", param="response_id"),
+    storage_errors.ResponseUnfinished: Problem(status=400, code="response_unfinished", param="previous_response_id"),
+    storage_errors.ConversationTooLong: Problem(status=400, code="conversation_too_long", param="previous_response_id"),
+    storage_errors.AssistantNotFound: Problem(status=404, code="assistant_not_found", param="model"),
+    storage_errors.AssistantInvalid: Problem(status=400, code="assistant_invalid"),
 }
 
 
 def to_api_error(error: Exception) -> ApiError:
-    """The answer for any exception: its own, the table's (nearest ancestor), or a 500 that keeps our inside to itself."""
+    """The answer for any exception: its own, the table's (nearest ancestor), or a 500 that tells no internals."""
     if isinstance(error, ApiError):
         return error
     problem = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), None)
@@ -98,7 +125,7 @@ def to_api_error(error: Exception) -> ApiError:
         return internal_error()
     kind = getattr(error, "kind", None)  # what preflight or a source found wrong, e.g. "nan_weights"
     code = kind if isinstance(kind, str) else problem.code
-    return ApiError(problem.status, str(error), type=problem.type, param=problem.param, code=code)
+    return ApiError(problem.status, problem.message or str(error), type=problem.type, param=problem.param, code=code)
 
 
 def internal_error() -> ApiError:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
 from adapters.errors import NameTaken
+from server.disconnect import ClientDisconnected
 from server.error_handlers import install
 from server.errors import ApiError
 
@@ -38,6 +39,10 @@ def broken_app() -> FastAPI:
     @app.post("/v1/taken")
     async def taken() -> None:
         raise NameTaken("'legal' is taken")
+
+    @app.post("/v1/gone")
+    async def gone() -> None:
+        raise ClientDisconnected
 
     @app.post("/v1/crash")
     async def crash() -> None:
@@ -126,6 +131,13 @@ async def test_a_wrong_method_names_all_right_ones(client: httpx2.AsyncClient) -
     assert answer.status_code == 405
     assert answer.headers["allow"] == "GET, POST"
     assert "use GET, POST" in answer.json()["error"]["message"]
+
+
+async def test_a_client_that_left_is_no_failure_of_ours(
+    client: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (await client.post("/v1/gone")).status_code == 499
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 async def test_a_crash_is_500_without_and_logged_with_its_traceback(

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import adapters.errors
+import server.storage.errors
 from server.errors import STATUS, ApiError, invalid_request, model_not_found, sse_error, to_api_error
 
 
@@ -30,6 +31,12 @@ def test_every_domain_error_has_a_status() -> None:
     declared = declared_errors()
     assert adapters.errors.AdapterNotFound in declared
     assert declared <= STATUS.keys(), f"no HTTP status for {declared - STATUS.keys()}"
+
+
+def test_the_tables_words_replace_a_drivers() -> None:
+    answer = to_api_error(server.storage.errors.DatabaseUnavailable("(psycopg) password is hunter2"))
+    assert answer.status == 503
+    assert "hunter2" not in answer.message
 
 
 def test_no_client_mistake_is_a_server_error() -> None:
