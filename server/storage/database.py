@@ -1,0 +1,157 @@
+"""The database: SQLite in the data directory, or another by URL. The SQL over it is the part both speak.
+
+SQLite runs in WAL mode with `synchronous=FULL`: what a `write()` block has left is on the disk, and readers never wait
+for writers. Writers of one process queue on a lock of ours, because SQLite's own waiting is polling and not fair.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from server.storage import migrations
+from server.storage.errors import DatabaseUnavailable
+from server.storage.file_lock import folder_locked
+
+BUSY_SECONDS = 10  # how long a writer waits for another process, or another thread
+MIGRATION_SECONDS = 120
+MIGRATION_LOCK = 0x6D616E79  # PostgreSQL's advisory locks are numbers; this one reads "many"
+
+OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)  # the database works, the SQL was wrong
+
+
+class Database:
+    """Transactions over one database, from any thread."""
+
+    def __init__(self, url: str) -> None:
+        """Open `url`, SQLAlchemy's form; a SQLite file and its folder are created, private to their user. See `migrate`.
+
+        Raises ValueError for SQLite in memory, which threads cannot share, and DatabaseUnavailable.
+        """
+        parsed = sa.make_url(url)
+        self._lock: threading.Lock | None = None
+        self._writer: int | None = None  # the thread that holds the lock
+        if parsed.get_backend_name() != "sqlite":
+            self._engine = sa.create_engine(parsed, pool_size=8, max_overflow=24, pool_pre_ping=True)
+            return
+        if not parsed.database or parsed.database == ":memory:" or parsed.query:
+            raise ValueError(f"{url!r} is not a plain SQLite file; give sqlite:///PATH")
+        _prepare_file(Path(parsed.database))
+        self._lock = threading.Lock()
+        # Overflow costs a file handle, and a pool that can run dry would deadlock threads that read while they write.
+        self._engine = sa.create_engine(parsed, pool_size=8, max_overflow=-1)
+        sa.event.listen(self._engine, "connect", _configure)
+        sa.event.listen(self._engine, "begin", _begin)
+
+    def migrate(self) -> None:
+        """Bring the tables to this version's state in one transaction; two processes at once are safe.
+
+        Raises DatabaseNewer when a newer manyhats wrote it, else DatabaseUnavailable.
+        """
+        with _translated(), self._engine.connect() as connection:
+            if self._lock is None:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+                migrations.upgrade(connection)
+            else:
+                connection.detach()  # its pragmas are its own; it does not go back to the pool
+                raw = connection.connection.dbapi_connection
+                assert isinstance(raw, sqlite3.Connection)
+                raw.execute(f"PRAGMA busy_timeout={MIGRATION_SECONDS * 1000}")
+                # A table that SQLite can only change by copying is dropped on the way, which must not cascade.
+                raw.execute("PRAGMA foreign_keys=OFF")
+                connection.execution_options(immediate=True).begin()
+                migrations.upgrade(connection)
+                dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
+                assert dangling is None, f"a migration broke a reference: {dangling}"
+            connection.commit()
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """One transaction that changes nothing; on SQLite all of its statements see the same moment."""
+        with _translated(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction: on the disk when the block ends, gone when it raises.
+
+        Raises DatabaseUnavailable after waiting 10 s for other writers; integrity errors come through as SQLAlchemy's.
+        """
+        with self._writing(), _translated(), self._engine.connect() as connection:
+            connection.execution_options(immediate=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        """Close idle connections; those in use close when their block ends."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        if self._lock is None:
+            yield
+            return
+        thread = threading.get_ident()
+        assert self._writer != thread, "write() inside write(): pass the outer connection on"
+        if not self._lock.acquire(timeout=BUSY_SECONDS):
+            raise DatabaseUnavailable(f"the database has been busy writing for {BUSY_SECONDS} s")
+        self._writer = thread
+        try:
+            yield
+        finally:
+            self._writer = None
+            self._lock.release()
+
+
+def _prepare_file(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Changing to WAL does not wait for other processes that do the same; this lock does.
+        with folder_locked(path.parent):
+            if path.exists():
+                # Never opened here: closing any descriptor of it would drop SQLite's locks in this process.
+                if path.stat().st_mode & 0o077:
+                    path.chmod(0o600)
+            else:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            connection = sqlite3.connect(path, timeout=BUSY_SECONDS)
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")  # kept in the file
+            finally:
+                connection.close()
+    except (OSError, sqlite3.Error) as error:
+        raise DatabaseUnavailable(f"cannot open the database {str(path)!r}: {error}") from error
+
+
+def _configure(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself; `_begin` does
+    connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+    connection.execute("PRAGMA foreign_keys=ON")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A transaction that reads first and writes later cannot wait for its turn; one that writes says so at its start.
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OUR_MISTAKES:
+        raise
+    except DBAPIError as error:
+        raise DatabaseUnavailable(f"the database does not answer: {error.orig}") from error
+    except PoolTimeout as error:
+        raise DatabaseUnavailable("all connections to the database are in use") from error

@@ -1,0 +1,77 @@
+"""What can go wrong with what the server keeps. Nothing here knows HTTP: `server/errors.py` has one table for that.
+
+StorageError
+├── DatabaseUnavailable     the database does not answer, or its disk is full
+│   └── DatabaseNewer       a newer manyhats wrote it
+├── DataDirBusy             another server holds the data directory
+├── FileInvalid             a keys or assistants file cannot be used
+├── ManagedByFile           the entry comes from a file, which the API does not change
+├── KeyNotFound             no such API key
+├── KeyAmbiguous            an id prefix or name matches several keys
+├── KeyInvalid              a key cannot be made like that
+├── ResponseNotFound        no such stored response, or it belongs to somebody else
+├── ResponseUnfinished      a response that is still being made cannot be continued
+├── ConversationTooLong     more responses follow each other than one request may build on
+├── AssistantNotFound       no assistant has that id or name
+└── AssistantInvalid        an assistant cannot be like that
+
+Names are one namespace with adapters: a taken or bad one raises `NameTaken` or `NameInvalid` of `adapters.errors`.
+"""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """Any failure of what the server keeps."""
+
+
+class DatabaseUnavailable(StorageError):
+    """The database does not answer, is locked for too long, or its disk is full; the message has the driver's words."""
+
+
+class DatabaseNewer(DatabaseUnavailable):
+    """The database was written by a newer manyhats than this one."""
+
+
+class DataDirBusy(StorageError):
+    """Another server holds the data directory; the message says where it listens."""
+
+
+class FileInvalid(StorageError):
+    """A keys or assistants file that cannot be used; the message names the file and the entry."""
+
+
+class ManagedByFile(StorageError):
+    """The entry comes from a file that the operator edits; the API does not change it."""
+
+
+class KeyNotFound(StorageError):
+    """No API key has that id, id prefix or name."""
+
+
+class KeyAmbiguous(StorageError):
+    """An id prefix or name matches several keys; the message lists them."""
+
+
+class KeyInvalid(StorageError):
+    """A key cannot be made like that: an unknown role, a limit below one, an empty name."""
+
+
+class ResponseNotFound(StorageError):
+    """No stored response has that id, it has expired, or it belongs to somebody else: all three look the same."""
+
+
+class ResponseUnfinished(StorageError):
+    """A response that is still queued or in progress cannot be continued yet."""
+
+
+class ConversationTooLong(StorageError):
+    """More responses follow each other than one request may build on."""
+
+
+class AssistantNotFound(StorageError):
+    """No assistant has that id or name."""
+
+
+class AssistantInvalid(StorageError):
+    """An assistant cannot be like that; the message names the field."""

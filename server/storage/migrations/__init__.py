@@ -1,0 +1,42 @@
+"""The one history of the tables, for the server's and the adapters' together; alembic runs it.
+
+`python -m server.storage.migrations "what changes"` drafts the next step from the tables' definitions.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
+
+from adapters import tables as adapter_tables
+from server.storage import tables
+from server.storage.errors import DatabaseNewer
+
+METADATA = [adapter_tables.metadata, tables.metadata]
+
+
+def config(connection: sa.Connection) -> Config:
+    """Alembic's configuration, over a connection whose transaction the caller ends."""
+    made = Config()
+    made.set_main_option("script_location", "server.storage:migrations")
+    made.attributes["connection"] = connection
+    return made
+
+
+def upgrade(connection: sa.Connection) -> None:
+    """Run the steps that this database lacks, inside the connection's transaction.
+
+    Raises DatabaseNewer when it has steps that this code does not know.
+    """
+    try:
+        command.upgrade(config(connection), "head")
+    except CommandError as error:
+        if not isinstance(error.__cause__, ResolutionError):
+            raise
+        raise DatabaseNewer(
+            f"the database was written by a newer manyhats ({error.__cause__.argument!r} is unknown here); "
+            "start that version, or give another MANYHATS_DATA_DIR"
+        ) from error
