@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from server.errors import Dialect, sse_error, to_api_error
+from server.engine.base import Dialect
+from server.errors import sse_error, to_api_error
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class StreamedAnswer(StreamingResponse):
         first: bytes | str | None,
         frames: AsyncGenerator[bytes, None] | AsyncGenerator[str, None],
         *,
-        dialect: Dialect = "openai",
+        dialect: Dialect = "chat",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(frames, headers=headers, media_type="text/event-stream")
@@ -85,7 +86,7 @@ class StreamedAnswer(StreamingResponse):
         request: Request,
         frames: AsyncGenerator[bytes, None] | AsyncGenerator[str, None],
         *,
-        dialect: Dialect = "openai",
+        dialect: Dialect = "chat",
         headers: Mapping[str, str] | None = None,
     ) -> StreamedAnswer:
         """Wait for the first frame while the client is there.

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 from adapters import errors as adapter_errors
+from server.engine.base import Dialect, EngineError, EngineRefused, EngineUnavailable, LoadFailed
 from server.storage import errors as storage_errors
 
-Dialect = Literal["openai", "responses", "anthropic"]
+RESTART_SECONDS = 15  # about what a dead engine needs to be back on a small machine
 
 ANTHROPIC_TYPES = {
     400: "invalid_request_error",
@@ -68,6 +69,7 @@ class Problem:
     code: str
     type: str = "invalid_request_error"
     param: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     message: str | None = None  # told instead of the exception's own words, where those are not for clients
 
 
@@ -113,6 +115,14 @@ STATUS: dict[type[Exception], Problem] = {
     storage_errors.ConversationTooLong: Problem(status=400, code="conversation_too_long", param="previous_response_id"),
     storage_errors.AssistantNotFound: Problem(status=404, code="assistant_not_found", param="model"),
     storage_errors.AssistantInvalid: Problem(status=400, code="assistant_invalid"),
+    EngineError: Problem(
+        status=500, code="engine_error", type="server_error", message="The engine failed; the server's log says why."
+    ),
+    EngineRefused: Problem(status=400, code="invalid_value"),  # its own status and type stand
+    EngineUnavailable: Problem(
+        status=503, code="engine_unavailable", type="server_error", headers={"Retry-After": str(RESTART_SECONDS)}
+    ),
+    LoadFailed: Problem(status=500, code="adapter_load_failed", type="server_error", param="model"),
 }
 
 
@@ -120,12 +130,15 @@ def to_api_error(error: Exception) -> ApiError:
     """The answer for any exception: its own, the table's (nearest ancestor), or a 500 that tells no internals."""
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, EngineRefused):
+        return ApiError(error.status, error.message, type=error.kind, param=error.param)
     problem = next((STATUS[cls] for cls in type(error).__mro__ if cls in STATUS), None)
     if problem is None:
         return internal_error()
     kind = getattr(error, "kind", None)  # what preflight or a source found wrong, e.g. "nan_weights"
     code = kind if isinstance(kind, str) else problem.code
-    return ApiError(problem.status, problem.message or str(error), type=problem.type, param=problem.param, code=code)
+    message = problem.message or str(error)
+    return ApiError(problem.status, message, type=problem.type, param=problem.param, code=code, headers=problem.headers)
 
 
 def internal_error() -> ApiError:
@@ -149,10 +162,10 @@ def invalid_request(problems: Iterable[Mapping[str, Any]]) -> ApiError:
     return ApiError(400, "; ".join(sentences), param=told[0][0] or None, code="invalid_value")
 
 
-def sse_error(error: Exception, dialect: Dialect = "openai", *, sequence_number: int = 0) -> bytes:
+def sse_error(error: Exception, dialect: Dialect = "chat", *, sequence_number: int = 0) -> bytes:
     """One server-sent event that tells of a failure after the status line has gone out."""
     answer = to_api_error(error)
-    if dialect == "anthropic":
+    if dialect == "messages":
         return b"event: error\ndata: " + _json(answer.anthropic_body()) + b"\n\n"
     if dialect == "responses":
         event = {

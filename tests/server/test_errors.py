@@ -9,15 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import adapters.errors
 import server.storage.errors
+from server.engine.base import EngineError, EngineRefused, EngineUnavailable
 from server.errors import STATUS, ApiError, invalid_request, model_not_found, sse_error, to_api_error
 
-
-ROOTS = {adapters.errors.AdapterError, server.storage.errors.StorageError}  # a class of its own says more than these
+ROOTS = {
+    adapters.errors.AdapterError,
+    server.storage.errors.StorageError,
+    EngineError,
+}  # a class of its own says more than these
 
 
 def domain_modules() -> list[ModuleType]:
     """Every module that declares domain errors; ones that do not exist yet join when they do."""
-    names = ["adapters.errors", "retrieval.errors", "server.storage.errors", "server.engine.errors"]
+    names = ["adapters.errors", "retrieval.errors", "server.storage.errors", "server.engine.base"]
     return [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
 
 
@@ -42,6 +46,15 @@ def test_the_tables_words_replace_a_drivers() -> None:
     answer = to_api_error(server.storage.errors.DatabaseUnavailable("(psycopg) password is hunter2"))
     assert answer.status == 503
     assert "hunter2" not in answer.message
+
+
+def test_what_the_engine_refuses_keeps_its_status() -> None:
+    answer = to_api_error(EngineRefused("too long", status=413, kind="too_long", param="messages"))
+    assert (answer.status, answer.message, answer.type, answer.param) == (413, "too long", "too_long", "messages")
+
+
+def test_a_dead_engine_says_when_to_come_back() -> None:
+    assert int(to_api_error(EngineUnavailable("restarting")).headers["Retry-After"]) >= 1
 
 
 def test_no_client_mistake_is_a_server_error() -> None:
@@ -154,7 +167,7 @@ def test_openai_stream_error() -> None:
 
 
 def test_anthropic_stream_error() -> None:
-    event, data = sse_error(ApiError(503, "later"), "anthropic").decode().strip().split("\n")
+    event, data = sse_error(ApiError(503, "later"), "messages").decode().strip().split("\n")
     assert event == "event: error"
     assert json.loads(data[6:])["error"] == {"type": "overloaded_error", "message": "later"}
 
