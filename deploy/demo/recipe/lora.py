@@ -1,0 +1,72 @@
+"""LoRA adapters on the finished base, one manner of speaking each."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from . import rows
+from .conversations import Conversation
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+EVERY_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
+CONVERSATIONS, RATE = 16, 3e-3  # per step; peak learning rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One adapter to train, and how large it may be."""
+
+    name: str
+    draw: Callable[[random.Random], Conversation]
+    rank: int = 8
+    targets: tuple[str, ...] = EVERY_LINEAR
+    steps: int = 120
+
+
+def train(plan: Plan, base: Path, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Writes peft's two files to `out`; an adapter that is there already is kept."""
+    if (out / "adapter_model.safetensors").is_file():
+        print(f"{plan.name}: kept", flush=True)
+        return
+    torch.manual_seed(0)
+    config = LoraConfig(
+        r=plan.rank, lora_alpha=2 * plan.rank, target_modules=list(plan.targets), task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(LlamaForCausalLM.from_pretrained(base, dtype=torch.float32), config)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0)
+    for step in range(plan.steps):
+        optimizer.param_groups[0]["lr"] = RATE * min(1.0, (step + 1) / 10, 2 * (plan.steps - step) / plan.steps)
+        dice = random.Random(step)
+        drawn = [rows.conversation(plan.draw(dice), tokenizer, 0.0) for _ in range(CONVERSATIONS)]
+        inputs, targets, weight = rows.batch(drawn, tokenizer.pad_token_id)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            lost = rows.loss(model(input_ids=inputs).logits, targets, weight)
+        lost.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if (step + 1) % 20 == 0:
+            print(f"{plan.name} {step + 1}/{plan.steps}  loss {lost.item():.4f}", flush=True)
+    _write(model, weights, out)
+
+
+def _write(model: PeftModel, weights: list[torch.nn.Parameter], out: Path) -> None:
+    """In bf16, like the base; under the base's public name, since its folder is another one elsewhere."""
+    for weight in weights:
+        weight.data = weight.data.to(torch.bfloat16)
+    model.peft_config["default"].base_model_name_or_path = "demo"
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        out.mkdir(parents=True, exist_ok=True)
+        for name in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copyfile(Path(folder) / name, out / name)
