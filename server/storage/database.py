@@ -33,7 +33,7 @@ class Database:
     """Transactions over one database, from any thread."""
 
     def __init__(self, url: str) -> None:
-        """Open `url`, SQLAlchemy's form; a SQLite file and its folder are created, private to their user. See `migrate`.
+        """Open a SQLAlchemy URL; a SQLite file and its folder are created, private to their user. See `migrate`.
 
         Raises ValueError for SQLite in memory, which threads cannot share, and DatabaseUnavailable.
         """

@@ -32,4 +32,5 @@ class Feed:
     def generations(self) -> dict[str, int]:
         """Each topic that ever changed, with the number of its changes; one read of a few rows."""
         with self._database.read() as connection:
-            return {topic: generation for topic, generation in connection.execute(sa.select(feed))}
+            rows = connection.execute(sa.select(feed.c.topic, feed.c.generation))
+            return {row.topic: row.generation for row in rows}
