@@ -25,7 +25,9 @@ def main(argv: list[str]) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two set-ups at once: the second waits, and then finds the work done
         python = f"{sys.version_info[0]}.{sys.version_info[1]}"
         device = wanted.device or install.find_device()
-        if _is_done(root, python, device, dev=wanted.dev) and not wanted.print:
+        if wanted.print:
+            return _set_up(root, python, device, wanted)
+        if _is_done(root, python, device, dev=wanted.dev):
             return 0
         found = check.problems(root, host=wanted.host, port=wanted.port, disk_gb=_disk_gb(root))
         if found:
@@ -64,7 +66,7 @@ def _set_up(root: Path, python: str, device: str, wanted: argparse.Namespace) ->
         return 1
     if not wanted.print:
         stamp.begin(root, python=python, device=device)
-    probing = pip if (venv / "bin" / "python").exists() else [sys.executable, "-m", "pip"]
+    probing = [sys.executable, "-m", "pip"] if wanted.print else pip
     pin = install.torch_pin(install.SETUP / f"{device}.txt")
     index = "" if _succeeds(install.probe_torch(probing, pin)) else wanted.torch_index
     steps = install.commands(pip, root, device=device, dev=wanted.dev, torch_index=index)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import platform
 import shutil
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,14 +131,21 @@ def port_user(port: int, proc: Path) -> tuple[int | None, str]:
     """The process that listens on a port, and its command line; (None, "") when it cannot be seen."""
     sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port, proc)}
     for folder in sorted(proc.glob("[0-9]*")):
-        try:
-            links = {str(link.readlink()) for link in (folder / "fd").iterdir()}
-            if links & sockets:
+        if sockets & set(_open_files(folder)):
+            with contextlib.suppress(OSError):  # it has just ended
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
                 return int(folder.name), command[:100]
-        except OSError:  # another user's process, or one that has just ended
-            continue
     return None, ""
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    try:
+        links = list((process / "fd").iterdir())
+    except OSError:  # another user's process, or one that has just ended
+        return
+    for link in links:
+        with contextlib.suppress(OSError):  # closed since it was listed
+            yield str(link.readlink())
 
 
 def _listening_inodes(port: int, proc: Path) -> set[str]:
