@@ -13,7 +13,8 @@ StorageError
 ├── ResponseUnfinished      a response that is still being made cannot be continued
 ├── ConversationTooLong     more responses follow each other than one request may build on
 ├── AssistantNotFound       no assistant has that id or name
-└── AssistantInvalid        an assistant cannot be like that
+├── AssistantInvalid        an assistant cannot be like that
+└── CursorUnknown           a page cannot begin there
 
 Names are one namespace with adapters: a taken or bad one raises `NameTaken` or `NameInvalid` of `adapters.errors`.
 """
@@ -75,3 +76,7 @@ class AssistantNotFound(StorageError):
 
 class AssistantInvalid(StorageError):
     """An assistant cannot be like that; the message names the field."""
+
+
+class CursorUnknown(StorageError):
+    """A page was asked for that begins after or ends before something that is not in the list."""
