@@ -38,10 +38,9 @@ def install(app: FastAPI) -> None:
 def error_response(error: Exception, scope: Scope) -> Response:
     """The whole answer for an error: Anthropic's shape under `/v1/messages`, OpenAI's elsewhere."""
     answer = to_api_error(error)
-    if is_anthropic(scope["path"]):
-        body = answer.anthropic_body(scope.get("state", {}).get("request_id"))
-    else:
-        body = answer.body()
+    state = scope.setdefault("state", {})
+    state["error_code"] = answer.code or answer.type  # for the request's log line and count
+    body = answer.anthropic_body(state.get("request_id")) if is_anthropic(scope["path"]) else answer.body()
     return JSONResponse(body, status_code=answer.status, headers=answer.headers)
 
 

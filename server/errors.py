@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from adapters import errors as adapter_errors
-from server.engine.base import Dialect, EngineError, EngineRefused, EngineUnavailable, LoadFailed
+from server.engine.base import EngineError, EngineRefused, EngineUnavailable, LoadFailed
 from server.storage import errors as storage_errors
+
+Shape = Literal["openai", "responses", "anthropic"]
 
 RESTART_SECONDS = 15  # about what a dead engine needs to be back on a small machine
 
@@ -113,6 +115,7 @@ STATUS: dict[type[Exception], Problem] = {
     storage_errors.ResponseNotFound: Problem(status=404, code="response_not_found", param="response_id"),
     storage_errors.ResponseUnfinished: Problem(status=400, code="response_unfinished", param="previous_response_id"),
     storage_errors.ConversationTooLong: Problem(status=400, code="conversation_too_long", param="previous_response_id"),
+    storage_errors.CursorUnknown: Problem(status=400, code="cursor_unknown", param="after"),
     storage_errors.AssistantNotFound: Problem(status=404, code="assistant_not_found", param="model"),
     storage_errors.AssistantInvalid: Problem(status=400, code="assistant_invalid"),
     EngineError: Problem(
@@ -162,12 +165,12 @@ def invalid_request(problems: Iterable[Mapping[str, Any]]) -> ApiError:
     return ApiError(400, "; ".join(sentences), param=told[0][0] or None, code="invalid_value")
 
 
-def sse_error(error: Exception, dialect: Dialect = "chat", *, sequence_number: int = 0) -> bytes:
+def sse_error(error: Exception, shape: Shape = "openai", *, sequence_number: int = 0) -> bytes:
     """One server-sent event that tells of a failure after the status line has gone out."""
     answer = to_api_error(error)
-    if dialect == "messages":
+    if shape == "anthropic":
         return b"event: error\ndata: " + _json(answer.anthropic_body()) + b"\n\n"
-    if dialect == "responses":
+    if shape == "responses":
         event = {
             "type": "error",
             "code": answer.code,

@@ -167,7 +167,7 @@ def test_openai_stream_error() -> None:
 
 
 def test_anthropic_stream_error() -> None:
-    event, data = sse_error(ApiError(503, "later"), "messages").decode().strip().split("\n")
+    event, data = sse_error(ApiError(503, "later"), "anthropic").decode().strip().split("\n")
     assert event == "event: error"
     assert json.loads(data[6:])["error"] == {"type": "overloaded_error", "message": "later"}
 

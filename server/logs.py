@@ -1,0 +1,111 @@
+"""Log lines, for people or for programs: who asked for what, how it ended, how long it took.
+
+One line per request and the lines of our own code, uvicorn's and vLLM's have the same form, and the same request id
+stands in the line and in the answer's `X-Request-Id`. Never logged: keys, prompts, answers, query strings.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import os
+import re
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from server.settings import Settings
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+PLAIN_VALUE = re.compile(r"[\w.,:;/@+*()-]+")
+# pydantic puts what it was given into its messages, and that may be a prompt
+GIVEN_VALUE = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
+CHATTY = ("httpx", "httpx2", "httpcore", "botocore", "s3fs", "fsspec", "asyncio", "multipart", "python_multipart")
+
+LogFormat = Literal["text", "json"]
+
+
+class LineFormatter(logging.Formatter):
+    """One record, one line; `log_format` is "text" or "json". Fields come by `extra={"fields": {…}}`."""
+
+    def __init__(self, log_format: LogFormat = "text") -> None:
+        super().__init__()
+        self.log_format = log_format
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line without its end."""
+        fields = _fields(record)
+        if record.exc_info:
+            fields["exception"] = _without_values(self.formatException(record.exc_info))
+        message = _without_values(record.getMessage())
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if self.log_format == "json":
+            line = {"time": time, "level": record.levelname.lower(), "logger": record.name, "message": message}
+            return json.dumps(line | fields, ensure_ascii=False, default=str)
+        exception = fields.pop("exception", "")
+        told = " ".join(f"{name}={_value(value)}" for name, value in fields.items())
+        text = f"{time} {record.levelname:<7} {record.name} {_one_line(message)} {told}".rstrip()
+        return f"{text}\n{exception}" if exception else text
+
+
+def configure(settings: Settings) -> None:
+    """Send everything that this process logs to stderr in our form. Safe to call again."""
+    logging.config.dictConfig(_config(settings))
+    logging.captureWarnings(capture=True)
+
+
+def configure_engine(settings: Settings) -> None:
+    """Let vLLM's processes log in our form too; call it before vllm is imported.
+
+    vLLM sets up logging in each of its processes from a file that an environment variable names.
+    """
+    file = Path(settings.data_dir) / "engine-logging.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(_config(settings)))
+    os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(file.resolve())
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", settings.log_level.upper())
+
+
+def _config(settings: Settings) -> dict[str, Any]:
+    level = settings.log_level.upper()
+    routed: dict[str, Any] = {"handlers": [], "propagate": True}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": "server.logs.LineFormatter", "log_format": settings.log_format}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+        "root": {"level": level, "handlers": ["stderr"]},
+        "loggers": {
+            "uvicorn": {**routed, "level": level},
+            "uvicorn.error": {**routed, "level": level},
+            "uvicorn.access": {**routed, "level": "WARNING"},  # our own line says more
+            "vllm": {**routed, "level": level},
+            **{name: {"level": "WARNING"} for name in CHATTY},
+        },
+    }
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    fields = dict(getattr(record, "fields", {}))
+    request_id = REQUEST_ID.get()
+    if request_id:
+        fields = {"request_id": request_id} | fields
+    process = getattr(record, "vllm_process_name", None)  # vLLM's core and workers say who they are
+    if process not in (None, "MainProcess"):
+        fields["process"] = process
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _value(value: object) -> str:
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text if PLAIN_VALUE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+
+
+def _one_line(message: str) -> str:
+    return message.replace("\r", "\\r").replace("\n", "\\n")  # what a client sent must not look like a line of ours
+
+
+def _without_values(text: str) -> str:
+    return GIVEN_VALUE.sub("input_value=…, input_type=", text) if "input_value=" in text else text
