@@ -48,6 +48,36 @@ def test_a_full_memory_gives_up_what_was_used_longest_ago_and_is_idle():
     assert residency.state("b") == "absent"
 
 
+def test_using_a_version_again_makes_it_recent():
+    residency = running(slots=2, held=2, keys="ab")
+    idle(residency, "ab")
+    residency.acquire("a", 1, 2.0)
+    residency.release(1, 2.1)
+    assert residency.acquire("c", 2, 3.0) == [Load("c", ("b",))]
+
+
+def test_what_somebody_waits_for_is_not_evicted_while_anything_else_is_idle():
+    residency = running(slots=1, held=3, keys="a")
+    idle(residency, "a")
+    residency.acquire("b", "b", 1.0)
+    residency.loaded("b", 1.0)
+    residency.release("b", 1.1)
+    residency.acquire("c", "c", 1.2)
+    residency.loaded("c", 1.2)
+    residency.acquire("d", "d", 2.0)
+    residency.acquire("a", "waits", 2.0)  # used longest ago
+    assert residency.release("c", 3.0) == [Load("d", ("b",))]
+
+
+def test_two_requests_for_one_version_count_as_one_slot():
+    residency = running(slots=3, held=4, keys="b")
+    idle(residency, "b")
+    residency.acquire("c", 1, 1.0)
+    residency.acquire("d", 2, 1.0)
+    residency.acquire("d", 3, 1.0)
+    assert residency.acquire("b", 4, 1.0) == [Admit(4, "b")]
+
+
 def test_with_all_slots_in_use_the_next_version_waits_for_the_first_that_ends():
     residency = running(slots=2, held=4, keys="ab")
     assert residency.acquire("c", 1, 1.0) == []
@@ -82,6 +112,25 @@ def test_a_slot_comes_with_everybody_who_waits_for_its_version():
         assert residency.acquire(key, ticket, 1.0) == []
     assert residency.release("a", 9.0) == [Load("b", ())]
     assert residency.loaded("b", 9.1) == [Admit(0, "b"), Admit(2, "b")]
+
+
+def test_a_slot_for_a_held_version_comes_with_its_later_waiters_too():
+    residency = running(slots=1, held=2, keys="b")
+    idle(residency, "b")
+    residency.acquire("a", "a", 0.6)
+    residency.loaded("a", 0.7)
+    for ticket, key in enumerate("bcb"):
+        assert residency.acquire(key, ticket, 1.0) == []
+    assert residency.release("a", 9.0) == [Admit(0, "b"), Admit(2, "b")]
+
+
+def test_a_load_is_not_wasted_when_the_request_it_began_for_has_left():
+    residency = Residency(slots=1, held=2)
+    residency.acquire("a", 1, 0.0)
+    residency.acquire("b", 2, 0.0)
+    residency.acquire("a", 3, 0.0)
+    residency.release(1, 0.1)
+    assert residency.loaded("a", 0.2) == [Admit(3, "a")]
 
 
 def test_a_waiting_client_that_leaves_makes_room_for_the_next():
@@ -156,6 +205,17 @@ def test_a_retired_version_that_is_idle_goes_at_once_and_one_that_is_kept_stays(
     assert residency.release("a", 2.0) == []
     idle(residency, "b")
     assert residency.retire("b", 3.0) == [Unload("b")]
+
+
+def test_a_retired_version_stays_for_those_who_wait_for_it():
+    residency = running(slots=1, held=2, keys="b")
+    idle(residency, "b")
+    residency.acquire("a", "a", 1.0)
+    residency.loaded("a", 1.0)
+    residency.acquire("b", "waits", 1.1)
+    assert residency.retire("b", 1.2) == []
+    assert residency.release("a", 2.0) == [Admit("waits", "b")]
+    assert residency.release("waits", 3.0) == [Unload("b")]
 
 
 def test_files_are_needed_by_all_that_is_held_loading_or_waited_for():

@@ -1,0 +1,38 @@
+"""Files and rows brought back together: what nobody needs is deleted, what is lost is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from sqlalchemy import Connection
+
+from adapters import ledger
+from adapters.ports import Store
+from adapters.shelf import Shelf
+
+
+def collect(database: Store, shelf: Shelf, in_use: Collection[str] = ()) -> list[str]:
+    """Delete the files of every digest that no version has and that is not in use; returns those digests."""
+    with database.read() as connection:
+        kept = ledger.digests(connection).union(in_use)
+    unclaimed = [digest for digest in shelf.digests() if digest not in kept]
+    if not unclaimed:
+        return []
+    with database.write() as connection:
+        ledger.lock(connection)
+        claimed = ledger.digests(connection)  # again: a registration may have taken one up
+        gone = [digest for digest in unclaimed if digest not in claimed]
+        for digest in gone:
+            shelf.remove(digest)
+    return gone
+
+
+def mend(database: Store, shelf: Shelf, on_write: Callable[[Connection], None]) -> None:
+    """After any end of the last process: half-registered names go, versions without files say so, other files go."""
+    shelf.sweep()
+    with database.write() as connection:
+        ledger.lock(connection)
+        ledger.remove_staging(connection)
+        ledger.mark_missing(connection, shelf.holds)
+        on_write(connection)
+    collect(database, shelf)
