@@ -26,7 +26,9 @@ def decode(token_ids: Sequence[int]) -> str:
     try:
         text = b"".join(table[token_id] for token_id in token_ids)
     except KeyError as error:
-        raise UnknownToken(f"{error.args[0]} is no cl100k_base token of text; send text, or ids below {len(table)}") from None
+        raise UnknownToken(
+            f"{error.args[0]} is no cl100k_base token of text; send text, or ids below {len(table)}"
+        ) from None
     return text.decode("utf-8", errors="replace")
 
 

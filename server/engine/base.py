@@ -24,10 +24,12 @@ class EngineError(Exception):
     """Something that the engine, and not our own code, could not do."""
 
 
-class EngineRefused(EngineError):  # noqa: N818  # reads as what happened, like the other errors here
+class EngineRefused(EngineError):  # reads as what happened, like the other errors here
     """The engine says no to this request; `status` is HTTP's, `param` the field at fault."""
 
-    def __init__(self, message: str, *, status: int = 400, kind: str = "invalid_request_error", param: str | None = None):
+    def __init__(
+        self, message: str, *, status: int = 400, kind: str = "invalid_request_error", param: str | None = None
+    ):
         super().__init__(message)
         self.message = message
         self.status = status
@@ -35,11 +37,11 @@ class EngineRefused(EngineError):  # noqa: N818  # reads as what happened, like 
         self.param = param
 
 
-class EngineUnavailable(EngineError):  # noqa: N818  # as above
+class EngineUnavailable(EngineError):  # as above
     """No engine answers now; the supervisor is bringing one up."""
 
 
-class LoadFailed(EngineError):  # noqa: N818  # as above
+class LoadFailed(EngineError):  # as above
     """The engine refused weights that the preflight had let through."""
 
 
@@ -102,8 +104,8 @@ class Engine(Protocol):
     async def answer(self, call: Call) -> Answer:
         """Answer one request in its own dialect.
 
-        Raises EngineRefused for what the client can mend and EngineUnavailable when the engine is dead. Errors after the
-        first frame of a stream are frames themselves, in the dialect's shape.
+        Raises EngineRefused for what the client can mend, EngineUnavailable when the engine is dead. Errors after
+        the first frame of a stream are frames themselves, in the dialect's shape.
         """
         ...
 

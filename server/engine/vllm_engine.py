@@ -1,7 +1,7 @@
 """The real engine: vLLM in this process's event loop, its core and workers in processes of their own.
 
-The only file that imports vllm. It builds vLLM's serving layer and calls it directly, so that tools, structured outputs,
-logprobs, reasoning and usage are vLLM's; what is ours is the name that an answer carries and the shape of errors.
+The only file that imports vllm. It builds vLLM's serving layer and calls it directly, so that tools, structured
+outputs, logprobs, reasoning and usage are vLLM's; what is ours is the name that an answer carries and the shape of errors.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ from server.engine.base import (
     Call,
     EngineAdapter,
     EngineFacts,
-    EngineRefused,
     EngineUnavailable,
     LoadFailed,
     Tool,

@@ -75,7 +75,7 @@ def event_usage(usage: Mapping[str, Any] | None) -> Usage:
 def mended(frame: str, dialect: str, *, first: bool) -> str:
     """A frame as the dialect's clients expect it; only error frames are ever changed.
 
-    Raises EngineRefused or EngineUnavailable when the first frame is an error: nothing was sent yet, so it gets a status.
+    Raises EngineRefused or EngineUnavailable when the first frame is an error: nothing was sent, so it gets a status.
     """
     if dialect == "messages":
         if not frame.startswith("event: error"):

@@ -12,8 +12,6 @@ def test_ids_that_openai_publishes() -> None:
     assert cl100k.decode([83, 1609, 5963, 374, 2294, 0]) == "tiktoken is great!"
 
 
-
-
 def test_a_character_split_over_tokens_is_whole_again() -> None:
     whole = "ação 🦊"
     ids = _encode_bytewise(whole)

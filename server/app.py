@@ -1,0 +1,42 @@
+"""The HTTP application over one record of services."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from server import error_handlers
+from server.request_log import BodyLimit, RequestLog
+from server.routes import adapters, assistants, embeddings, generation, health, models, responses
+from server.services import Services
+
+ROUTERS = (
+    generation.router,
+    responses.router,
+    embeddings.router,
+    models.router,
+    adapters.router,
+    assistants.router,
+    health.router,
+)
+
+
+def create_app(services: Services) -> FastAPI:
+    """Every route and middleware; import and call have no other effect."""
+    app = FastAPI(title="Manyhats", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.services = services
+    for router in ROUTERS:
+        app.include_router(router)
+    error_handlers.install(app)
+    settings = services.settings
+    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_adapter_bytes)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["X-Request-Id"],
+        )
+    app.add_middleware(RequestLog, metrics=services.metrics)
+    return app

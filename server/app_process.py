@@ -1,0 +1,174 @@
+"""The API process: the socket first, then the engine, then the application; and an orderly end.
+
+It follows what other processes change (keys, adapters, assistants), ends when the engine has died, so that the
+supervisor starts the whole group anew, and drains on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shlex
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import uvicorn
+
+from server.logs import configure, configure_engine
+from server.settings import Settings, load_settings
+
+logger = logging.getLogger(__name__)
+
+ENGINE_CHECK_SECONDS = 0.2
+FOLLOW_SECONDS = 0.5  # a key revoked in another process stops within a second
+PURGE_SECONDS = 3600.0
+LAST_FRAMES_SECONDS = 1.0  # for streams to tell their clients that the engine is dead
+
+EXIT_ENGINE_DEAD = 70
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: SIGTERM drains first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def main(extra: Sequence[str] = ()) -> int:
+    """Run until a signal or the engine's death; the exit code tells the supervisor which."""
+    settings = load_settings()
+    configure(settings)
+    configure_engine(settings)
+    sock = listen(settings)
+    import uvloop
+
+    return uvloop.run(_run(settings, sock, extra or shlex.split(os.environ.get("MANYHATS_SERVE_EXTRA", ""))))
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket; raises OSError when the port is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((settings.host, settings.port))
+    sock.listen(2048)
+    return sock
+
+
+async def _run(settings: Settings, sock: socket.socket, extra: Sequence[str]) -> int:
+    from server.booting import Booting
+
+    booting = Booting()
+    server = _Server(
+        uvicorn.Config(
+            booting,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_keep_alive=75,  # longer than the idle time of common proxies, so that they close first
+            timeout_graceful_shutdown=5,
+            server_header=False,
+        )
+    )
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    living = asyncio.create_task(_live(settings, booting, extra, stopping))
+    done, _ = await asyncio.wait([serving, living], return_when=asyncio.FIRST_COMPLETED)
+    code = 1
+    if living in done:
+        code = living.result() if living.exception() is None else _boot_failed(living.exception())
+    server.should_exit = True
+    await asyncio.wait([serving], timeout=10)
+    living.cancel()
+    await asyncio.gather(living, return_exceptions=True)
+    return code
+
+
+async def _live(settings: Settings, booting: object, extra: Sequence[str], stopping: asyncio.Event) -> int:
+    from server.app import create_app
+    from server.boot import boot
+    from server.booting import Booting
+
+    assert isinstance(booting, Booting)
+
+    def set_stage(stage: str) -> None:
+        booting.stage = stage
+
+    starting = asyncio.create_task(boot(settings, extra=extra, stage=set_stage))
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait([starting, stop], return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        logger.info("told to stop while starting")
+        os._exit(0)  # the engine is half started in threads that cannot be interrupted; the supervisor ends the group
+    services = starting.result()
+    booting.app = create_app(services)
+    following = asyncio.create_task(_follow(services))
+    try:
+        while not stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), ENGINE_CHECK_SECONDS)
+            if not services.engine.alive():
+                logger.error("the engine has died; this process ends, to be started anew with it")
+                await asyncio.sleep(LAST_FRAMES_SECONDS)
+                return EXIT_ENGINE_DEAD
+        logger.info("draining: %d requests are running", services.admission.running)
+        await services.admission.drain(settings.drain_seconds)
+        await services.background.drain(0)
+        return 0
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await services.slots.close()
+        if services.engine.alive():
+            await services.engine.close()
+        services.close()
+
+
+async def _follow(services: object) -> None:
+    """Read again what another process has changed, and let go what has expired."""
+    from server.services import Services
+    from server.storage.feed import Feed
+    from server.threads import run_in
+
+    assert isinstance(services, Services)
+    feed = Feed(services.database)
+    seen = await run_in(services.storage_pool, feed.generations)
+    refreshers = {
+        "keys": services.keys.refresh,
+        "adapters": services.registry.refresh,
+        "assistants": services.assistants.refresh,
+    }
+    purged_at = 0.0
+    while True:
+        await asyncio.sleep(FOLLOW_SECONDS)
+        try:
+            now = await run_in(services.storage_pool, feed.generations)
+            for topic, refresh in refreshers.items():
+                if now.get(topic) != seen.get(topic):
+                    await run_in(services.storage_pool, refresh)
+                    if topic == "adapters":
+                        await services.slots.follow_pins()
+            seen = now
+            if time.monotonic() - purged_at > PURGE_SECONDS:
+                purged_at = time.monotonic()
+                await run_in(services.storage_pool, services.responses.purge_expired, time.time())
+        except Exception:
+            logger.exception("changes of other processes could not be read; trying again")
+
+
+def _boot_failed(error: BaseException | None) -> int:
+    logger.error("the server could not start: %s", error, exc_info=error)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,177 @@
+"""From settings to a running set of services, in the order that loses the least time.
+
+The engine's processes, the embedder and the base model's shapes are loaded side by side; what they need of each other
+comes after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from adapters.base_model import BaseModel
+from adapters.sources import Sources
+
+from adapters.registry import Registry
+from retrieval.embedding import Embedder
+from server.admission import Admission
+from server.assistants import Catalogue
+from server.auth import Authenticator
+from server.background import Background
+from server.demo import install_demo
+from server.engine.base import Engine
+from server.engine.fake import FakeEngine
+from server.metrics import Metrics
+from server.routes.models import EMBEDDER
+from server.services import Services
+from server.settings import Settings
+from server.slots import Slots
+from server.storage import feed
+from server.storage.assistants import Assistants
+from server.storage.blobs import LocalBlobs
+from server.storage.database import Database
+from server.storage.keys import Keys
+from server.storage.responses import Responses
+from server.version import VERSION
+
+logger = logging.getLogger(__name__)
+
+
+async def boot(
+    settings: Settings, *, extra: Sequence[str] = (), stage: Callable[[str], None] = lambda _: None
+) -> Services:
+    """Start everything; raises what went wrong, with nothing left running."""
+    started = time.monotonic()
+    stage("starting the engine")
+    database = await asyncio.to_thread(_open_database, settings)
+    engine_task = asyncio.create_task(start_engine(settings, extra=extra))
+    try:
+        base = await asyncio.to_thread(BaseModel.read, _model_folder(settings))
+        embedder = await asyncio.to_thread(Embedder, settings.embedder)
+        engine = await engine_task
+    except BaseException:
+        engine_task.cancel()
+        await asyncio.gather(engine_task, return_exceptions=True)
+        raise
+    try:
+        services = assemble(settings, engine=engine, base=base, embedder=embedder, database=database)
+        stage("reading the registry")
+        await asyncio.to_thread(services.registry.recover)
+        await asyncio.to_thread(services.responses.fail_interrupted)
+        if settings.is_demo:
+            await asyncio.to_thread(install_demo, services.intake, services.assistants, settings.data_dir)
+        stage("loading pinned adapters")
+        await services.slots.follow_pins()
+        await services.slots.pins_are_in()
+    except BaseException:
+        await engine.close()
+        raise
+    logger.info("ready after %.1f s", time.monotonic() - started)
+    return services
+
+
+async def start_engine(settings: Settings, *, extra: Sequence[str] = ()) -> Engine:
+    """The engine of the settings; vLLM is imported in a thread, since that takes seconds."""
+    if settings.engine == "fake":
+        return FakeEngine()
+    device = await asyncio.to_thread(_device)
+    if device == "cpu":
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", f"{settings.kv_cache_gib:g}")
+    # the product sends nothing anywhere by itself
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+
+    def load() -> Callable[..., object]:
+        from server.engine.vllm_engine import VllmEngine
+
+        return VllmEngine.start
+
+    start = await asyncio.to_thread(load)
+    engine: Engine = await start(settings, device=device, extra=extra)  # type: ignore[misc]  # a coroutine function
+    return engine
+
+
+def assemble(
+    settings: Settings, *, engine: Engine, base: BaseModel, embedder: Embedder, database: Database
+) -> Services:
+    """The record of services over parts that are there; opens nothing but the data directory."""
+    blobs = LocalBlobs(settings.data_dir / "blobs")
+    keys = Keys(database, file=settings.api_keys_file)
+    models = {settings.base_name, EMBEDDER, embedder.name}
+    assistants: Assistants
+
+    def reserved(name: str) -> bool:
+        return name in models or assistants.find(name) is not None
+
+    registry: Registry
+
+    def taken(name: str) -> bool:
+        return name in models or any(adapter.name == name for adapter in registry.list())
+
+    assistants = Assistants(database, file=settings.assistants_file, taken=taken)
+    registry = Registry(
+        database,
+        blobs,
+        base_name=settings.base_name,
+        base_fingerprint=base.fingerprint,
+        reserved=reserved,
+        max_pins=settings.max_adapters - 1,
+        on_write=partial(feed.bump, topic="adapters"),
+    )
+    assistants.check_file_names()
+    metrics = Metrics(settings)
+    metrics.describe(VERSION)
+    admission = Admission(settings)
+    metrics.watch_queue(lambda: admission.waiting)
+    return Services(
+        settings=settings,
+        engine=engine,
+        base=base,
+        database=database,
+        blobs=blobs,
+        keys=keys,
+        registry=registry,
+        sources=Sources(
+            roots=tuple(Path(root) for root in settings.adapter_roots),
+            remotes=settings.adapter_sources,
+            max_bytes=settings.max_adapter_bytes,
+        ),
+        slots=Slots(engine, registry, metrics, slots=settings.max_adapters, held=settings.held_adapters),
+        assistants=assistants,
+        responses=Responses(database),
+        catalogue=Catalogue(base_name=settings.base_name, registry=registry, assistants=assistants),
+        authenticator=Authenticator(keys, settings),
+        admission=admission,
+        metrics=metrics,
+        background=Background(),
+        embedder=embedder,
+    )
+
+
+def _open_database(settings: Settings) -> Database:
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.sql_url)
+    database.migrate()
+    return database
+
+
+def _model_folder(settings: Settings) -> Path:
+    """Where the base model's files are; a hub name is looked up in the hub's cache, or fetched."""
+    if Path(settings.model).is_dir():
+        return Path(settings.model)
+    from huggingface_hub import snapshot_download
+
+    return Path(
+        snapshot_download(settings.model, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"])
+    )
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,250 @@
+"""One exchange of the Responses API: what was said before is put in, the answer is kept as a row."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from server.answering import HeldAnswer, now, start, timed_frames, timed_out
+from server.assistants import Plan
+from server.disconnect import while_connected
+from server.errors import ApiError, to_api_error
+from server.services import Services
+from server.storage.callers import Caller
+from server.storage.responses import StoredResponse
+from server.threads import run_in
+
+logger = logging.getLogger(__name__)
+
+DAY_SECONDS = 24 * 60 * 60
+LAST_EVENTS = tuple(f"event: response.{status}\n" for status in ("completed", "incomplete", "failed"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """A request to /v1/responses, resolved."""
+
+    response_id: str
+    caller: Caller
+    plan: Plan
+    body: dict[str, Any]  # for the engine: with the conversation, without what we do ourselves
+    new_items: list[dict[str, Any]]  # what the client sent now, each with an id
+    echo: dict[str, Any]  # fields of ours that the answer repeats
+    store: bool
+    background: bool
+
+    @classmethod
+    async def of(cls, body: dict[str, Any], caller: Caller, services: Services, *, response_id: str) -> Exchange:
+        """Check and resolve; raises ApiError, and 404 for a previous response that is missing or another owner's."""
+        plan = services.catalogue.plan(body, caller)
+        store, background = _flag(body, "store", default=True), _flag(body, "background", default=False)
+        if background and not store:
+            raise ApiError(400, "a background response must be kept; leave `store` out", param="store")
+        if background and body.get("stream"):
+            raise ApiError(400, "a background response is polled, not streamed; leave `stream` out", param="stream")
+        if body.get("conversation") is not None:
+            raise ApiError(400, "conversations are not kept here; use `previous_response_id`", param="conversation")
+        new_items = _items(body.get("input"))
+        earlier: list[dict[str, Any]] = []
+        previous = body.get("previous_response_id")
+        if previous is not None:
+            if not isinstance(previous, str):
+                raise ApiError(400, "previous_response_id: an id such as 'resp_…'", param="previous_response_id")
+            earlier = await run_in(services.storage_pool, services.responses.conversation, previous, caller)
+        ours = ("store", "background", "previous_response_id", "include")
+        forwarded = {key: value for key, value in body.items() if key not in ours}
+        if not (isinstance(body.get("input"), str) and not earlier):
+            forwarded["input"] = [_for_engine(item) for item in [*earlier, *new_items]]
+        if isinstance(body.get("include"), list):
+            forwarded["include"] = body["include"]
+        echo = {
+            "previous_response_id": previous,
+            "store": store,
+            "background": background,
+            "metadata": body.get("metadata") or {},
+            "instructions": body.get("instructions"),
+            "user": body.get("user"),
+        }
+        return cls(
+            response_id=response_id,
+            caller=caller,
+            plan=plan,
+            body=forwarded,
+            new_items=new_items,
+            echo=echo,
+            store=store,
+            background=background,
+        )
+
+
+async def run_now(request: Request, exchange: Exchange, services: Services) -> Response:
+    """Answer while the client waits, whole or streamed."""
+    stack = AsyncExitStack()
+    try:
+        async with asyncio.timeout(services.settings.request_timeout_seconds) as deadline:
+            running = start(
+                exchange.body, exchange.plan, "responses", exchange.caller, services, stack,
+                request_id=exchange.response_id,
+            )  # fmt: skip  # one argument per line says nothing more
+            answer, meter, ticket = await while_connected(request, running)
+    except TimeoutError:
+        await stack.aclose()
+        raise timed_out(services) from None
+    except BaseException:
+        await stack.aclose()
+        raise
+    if answer.frames is None:
+        await stack.aclose()
+        body = {**(answer.body or {}), **exchange.echo}
+        await _keep(exchange, body, services)
+        return JSONResponse(body, headers=ticket.headers)
+    frames = _kept_frames(timed_frames(answer, meter, deadline.when(), services), exchange, services)
+    return HeldAnswer(frames, stack, dialect="responses", headers=ticket.headers, on_end=lambda: None)
+
+
+async def run_in_background(exchange: Exchange, services: Services) -> dict[str, Any]:
+    """Keep a queued response, begin to answer it, and return it as it stands; the client polls or cancels."""
+    queued = _blank(exchange, "queued")
+    await _keep(exchange, queued, services)
+    services.background.start(exchange.response_id, _answer_later(exchange, services))
+    return queued
+
+
+async def _answer_later(exchange: Exchange, services: Services) -> None:
+    body = _blank(exchange, "failed")
+    try:
+        await _go_on(exchange, _blank(exchange, "in_progress"), services)
+        async with AsyncExitStack() as stack, asyncio.timeout(services.settings.request_timeout_seconds):
+            request = {key: value for key, value in exchange.body.items() if key != "stream"}
+            answer, _, _ = await start(
+                request, exchange.plan, "responses", exchange.caller, services, stack, request_id=exchange.response_id
+            )
+            body = {**(answer.body or {}), **exchange.echo}
+    except asyncio.CancelledError:
+        body = _blank(exchange, "cancelled")
+        raise
+    except TimeoutError:
+        body["error"] = {"code": "server_error", "message": timed_out(services).message}
+    except Exception as error:
+        told = to_api_error(error)
+        if told.status >= 500:
+            logger.exception("background response %s failed", exchange.response_id)
+        body["error"] = {"code": told.code or "server_error", "message": told.message}
+    finally:
+        await asyncio.shield(_go_on(exchange, body, services))
+
+
+async def _kept_frames(
+    frames: AsyncGenerator[str, None], exchange: Exchange, services: Services
+) -> AsyncGenerator[str, None]:
+    """The engine's events; those that carry the response carry our fields too, and the last one is kept."""
+    async with aclosing(frames):
+        async for frame in frames:
+            if frame.startswith(("event: response.created\n", "event: response.in_progress\n")):
+                yield _with_echo(frame, exchange)[0]
+            elif frame.startswith(LAST_EVENTS):
+                frame, response = _with_echo(frame, exchange)
+                await _keep(exchange, response, services)  # before it is told, so that whoever reads it can go on
+                yield frame
+            else:
+                yield frame
+
+
+def _with_echo(frame: str, exchange: Exchange) -> tuple[str, dict[str, Any]]:
+    head, _, data = frame.partition("data: ")
+    event = json.loads(data)
+    event["response"] = {**event["response"], **exchange.echo}
+    return f"{head}data: {json.dumps(event, ensure_ascii=False)}\n\n", event["response"]
+
+
+async def _keep(exchange: Exchange, body: dict[str, Any], services: Services) -> None:
+    if not exchange.store:
+        return
+    made = time.time()
+    kept = StoredResponse(
+        id=exchange.response_id,
+        owner=exchange.caller.owner,
+        status=body["status"],
+        model=exchange.plan.public_name,
+        created_at=made,
+        expires_at=made + services.settings.response_days * DAY_SECONDS,
+        body=body,
+        input_items=tuple(exchange.new_items),
+        previous_response_id=exchange.echo["previous_response_id"],
+        background=exchange.background,
+    )
+    await run_in(services.storage_pool, services.responses.save, kept)
+
+
+async def _go_on(exchange: Exchange, body: dict[str, Any], services: Services) -> None:
+    await run_in(
+        services.storage_pool, services.responses.finish, exchange.response_id, status=body["status"], body=body
+    )
+
+
+def _blank(exchange: Exchange, status: str) -> dict[str, Any]:
+    return {
+        "id": exchange.response_id,
+        "object": "response",
+        "created_at": now(),
+        "status": status,
+        "model": exchange.plan.public_name,
+        "output": [],
+        "error": None,
+        "incomplete_details": None,
+        "usage": None,
+        "parallel_tool_calls": exchange.body.get("parallel_tool_calls", True),
+        "tool_choice": exchange.body.get("tool_choice", "auto"),
+        "tools": exchange.body.get("tools") or [],
+        "temperature": exchange.body.get("temperature", 1.0),
+        "top_p": exchange.body.get("top_p", 1.0),
+        **exchange.echo,
+    }
+
+
+def _items(given: Any) -> list[dict[str, Any]]:
+    if isinstance(given, str):
+        content = [{"type": "input_text", "text": given}]
+        return [{"id": _new_id(), "type": "message", "role": "user", "content": content}]
+    if not isinstance(given, list) or not given:
+        raise ApiError(400, "input: a text, or a list of at least one item", param="input")
+    items = []
+    for i, item in enumerate(given):
+        if not isinstance(item, dict):
+            raise ApiError(
+                400, f"input[{i}]: an object such as {{'role': 'user', 'content': '…'}}", param=f"input[{i}]"
+            )
+        item = {"id": _new_id(), **item}
+        item.setdefault("type", "message")
+        items.append(item)
+    return items
+
+
+def _for_engine(item: dict[str, Any]) -> dict[str, Any]:
+    """vLLM's form of an item: a message of the client's has no id there."""
+    if item.get("type") == "message" and item.get("role") != "assistant":
+        return {"role": item.get("role"), "content": item.get("content"), "type": "message"}
+    return item
+
+
+def _new_id() -> str:
+    return f"msg_{uuid.uuid4().hex}"
+
+
+def _flag(body: dict[str, Any], name: str, *, default: bool) -> bool:
+    value = body.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise ApiError(400, f"{name}: true or false, not {value!r}", param=name)
+    return value

@@ -1,0 +1,289 @@
+"""Adapters over HTTP: register, list, move an alias, pin, remove; and vLLM's two runtime-loading calls."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from adapters.adapter import Adapter, Version
+from adapters.errors import AdapterError
+from server.answering import read_body
+from server.auth import require_admin
+from server.errors import ApiError, invalid_request
+from server.intake import Order, from_archive, from_source, is_remote
+from server.services import CallerDep, Services, ServicesDep
+from server.threads import run_in
+
+router = APIRouter()
+
+
+class Convert(BaseModel):
+    """What to do with weights that would be refused as they are."""
+
+    model_config = ConfigDict(extra="forbid")
+    rank: int = Field(ge=1, description="Cut to this rank by truncated SVD.")
+
+
+class NewAdapter(BaseModel):
+    """Body of POST /v1/adapters and, without `name` and `pin`, of POST /v1/adapters/{name}/versions."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = ""
+    source: str = ""
+    pin: bool = False
+    activate: bool = False
+    convert: Convert | None = None
+
+
+class Alias(BaseModel):
+    """Body of POST /v1/adapters/{name}/alias: one version, or weights for several."""
+
+    model_config = ConfigDict(extra="forbid")
+    version: str | None = None
+    traffic: dict[str, int] | None = None
+
+
+class Pin(BaseModel):
+    """Body of POST /v1/adapters/{name}/pin."""
+
+    model_config = ConfigDict(extra="forbid")
+    pinned: bool
+
+
+@router.post("/v1/adapters")
+async def create_adapter(request: Request, caller: CallerDep, services: ServicesDep) -> Response:
+    """Register a new name. 201 for new bytes, 200 for the same again, 202 while a remote source is fetched."""
+    require_admin(caller)
+    return await _register(request, services, name=None)
+
+
+@router.post("/v1/adapters/{name}/versions")
+async def create_version(name: str, request: Request, caller: CallerDep, services: ServicesDep) -> Response:
+    """Add a version under a name; the name keeps its meaning unless `activate` is true."""
+    require_admin(caller)
+    services.registry.get(name)
+    return await _register(request, services, name=name)
+
+
+@router.get("/v1/adapters")
+async def list_adapters(caller: CallerDep, services: ServicesDep) -> Response:
+    """Every adapter of the data directory, also those made for another base."""
+    require_admin(caller)
+    return JSONResponse({"object": "list", "data": [_shown(adapter, services) for adapter in services.registry.list()]})
+
+
+@router.get("/v1/adapters/{name}")
+async def retrieve_adapter(name: str, caller: CallerDep, services: ServicesDep) -> Response:
+    """One adapter with its versions and what preflight found."""
+    require_admin(caller)
+    return JSONResponse(_shown(services.registry.get(name), services))
+
+
+@router.post("/v1/adapters/{name}/alias")
+async def move_alias(name: str, body: Alias, caller: CallerDep, services: ServicesDep) -> Response:
+    """Point a name to another version, back to the previous one, or to several by weight. Atomic under load."""
+    require_admin(caller)
+    if (body.version is None) == (body.traffic is None):
+        raise ApiError(
+            400, "give either `version` (an id, or 'previous') or `traffic` ({version: weight})", param="version"
+        )
+    adapter = await run_in(
+        services.storage_pool, services.registry.move_alias, name, version=body.version, traffic=body.traffic
+    )
+    await services.slots.follow_pins()
+    return JSONResponse(_shown(adapter, services))
+
+
+@router.post("/v1/adapters/{name}/pin")
+async def pin_adapter(name: str, body: Pin, caller: CallerDep, services: ServicesDep) -> Response:
+    """Keep an adapter in a slot of its own, or let it go. 409 when no slot may be pinned any more."""
+    require_admin(caller)
+    await run_in(services.storage_pool, services.registry.set_pinned, name, body.pinned)
+    await services.slots.follow_pins()
+    return JSONResponse(_shown(services.registry.get(name), services))
+
+
+@router.delete("/v1/adapters/{name}")
+async def delete_adapter(name: str, caller: CallerDep, services: ServicesDep) -> Response:
+    """Remove a name and its versions; requests that run keep theirs, and the files go when the last has ended."""
+    require_admin(caller)
+    services.background.cancel(f"adapter {name}")
+    removed = await run_in(services.storage_pool, services.registry.remove, name)
+    await services.slots.retire(removed)
+    return JSONResponse({"id": name, "object": "adapter.deleted", "deleted": True})
+
+
+@router.delete("/v1/adapters/{name}/versions/{version}")
+async def delete_version(name: str, version: str, caller: CallerDep, services: ServicesDep) -> Response:
+    """Remove one version that the name does not point to."""
+    require_admin(caller)
+    removed = await run_in(services.storage_pool, services.registry.remove_version, name, version)
+    await services.slots.retire([removed])
+    return JSONResponse({"id": removed.id, "object": "adapter.version.deleted", "deleted": True})
+
+
+@router.post("/v1/load_lora_adapter")
+async def load_lora_adapter(request: Request, caller: CallerDep, services: ServicesDep) -> Response:
+    """vLLM's runtime loading, on the same registry: survives restarts, and a second load is a new version."""
+    require_admin(caller)
+    body = await read_body(request)
+    name, path = body.get("lora_name"), body.get("lora_path")
+    if not isinstance(name, str) or not isinstance(path, str) or not name or not path:
+        raise ApiError(400, "give both `lora_name` and `lora_path`", param="lora_name")
+    again = bool(body.get("load_inplace")) and _exists(services, name)
+    order = Order(name=name, source=path, stage=from_source(path), as_version=again, activate=again)
+    await _take(services, order)
+    return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
+
+
+@router.post("/v1/unload_lora_adapter")
+async def unload_lora_adapter(request: Request, caller: CallerDep, services: ServicesDep) -> Response:
+    """vLLM's runtime unloading: removes the name from the registry."""
+    require_admin(caller)
+    name = (await read_body(request)).get("lora_name")
+    if not isinstance(name, str) or not name:
+        raise ApiError(400, "give `lora_name`", param="lora_name")
+    await services.slots.retire(await run_in(services.storage_pool, services.registry.remove, name))
+    return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
+
+
+async def _register(request: Request, services: Services, *, name: str | None) -> Response:
+    """JSON with a `source`, or a form with a `file`; `name` from the path makes it a further version."""
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        async with request.form(max_files=1) as form:
+            wanted, upload = _from_form(form)
+            with services.blobs.staging() as folder:
+                archive = folder / "upload"
+                await run_in(services.adapter_pool, _save, upload, archive, services.settings.max_adapter_bytes)
+                order = _order(wanted, name, source="upload", stage=from_archive(archive))
+                return await _registered(services, order)
+    wanted = _parsed(await read_body(request))
+    if not wanted.source:
+        raise ApiError(
+            400, "give a `source` (a folder or URL), or send the archive as form field `file`", param="source"
+        )
+    order = _order(wanted, name, source=wanted.source, stage=from_source(wanted.source))
+    if not is_remote(wanted.source):
+        return await _registered(services, order)
+    services.sources.check(wanted.source)  # what the allow-list refuses is told now, not in the background
+    if order.as_version:  # the name is there and stays as it is: the answer can wait for the bytes
+        return await _registered(services, order)
+    await run_in(services.storage_pool, services.registry.begin, order.name, order.source, pin=order.pin)
+    services.background.start(f"adapter {order.name}", _take_later(services, replace(order, begun=True)))
+    return JSONResponse(_shown(services.registry.get(order.name), services), status_code=202)
+
+
+async def _registered(services: Services, order: Order) -> Response:
+    version, created = await _take(services, order)
+    shown = _shown(services.registry.get(order.name), services)
+    return JSONResponse({**shown, "version": _version(version, services)}, status_code=201 if created else 200)
+
+
+async def _take(services: Services, order: Order) -> tuple[Version, bool]:
+    taken = await run_in(services.adapter_pool, services.intake.take, order)
+    await services.slots.follow_pins()
+    return taken
+
+
+async def _take_later(services: Services, order: Order) -> None:
+    try:
+        await _take(services, order)
+    except asyncio.CancelledError:
+        raise
+    except AdapterError as error:
+        await run_in(services.storage_pool, services.registry.fail, order.name, str(error))
+    except Exception:
+        await run_in(services.storage_pool, services.registry.fail, order.name, "the server failed; its log says why")
+        raise
+
+
+def _order(wanted: NewAdapter, name: str | None, *, source: str, stage: Any) -> Order:
+    if name is None and not wanted.name:
+        raise ApiError(400, "give the adapter a `name`", param="name")
+    return Order(
+        name=name or wanted.name,
+        source=source,
+        stage=stage,
+        pin=wanted.pin,
+        rank=wanted.convert.rank if wanted.convert else None,
+        as_version=name is not None,
+        activate=wanted.activate,
+    )
+
+
+def _from_form(form: FormData) -> tuple[NewAdapter, UploadFile]:
+    fields: dict[str, Any] = {key: value for key, value in form.items() if isinstance(value, str)}
+    upload = form.get("file")
+    if not isinstance(upload, UploadFile):
+        raise ApiError(400, "send the .zip or .tar.gz as form field `file`", param="file")
+    if isinstance(fields.get("convert"), str):
+        try:
+            fields["convert"] = json.loads(fields["convert"])
+        except ValueError:
+            raise ApiError(400, 'convert: JSON such as {"rank": 16}', param="convert") from None
+    return _parsed(fields), upload
+
+
+def _parsed(fields: dict[str, Any]) -> NewAdapter:
+    try:
+        return NewAdapter.model_validate(fields)
+    except ValidationError as error:
+        raise invalid_request(error.errors()) from None
+
+
+def _save(upload: UploadFile, into: Path, limit_bytes: int) -> None:
+    written = 0
+    with into.open("wb") as file:
+        while block := upload.file.read(1024 * 1024):
+            written += len(block)
+            if written > limit_bytes:
+                raise ApiError(
+                    413, f"the upload is larger than {limit_bytes} bytes (MANYHATS_MAX_ADAPTER_BYTES)", param="file"
+                )
+            file.write(block)
+
+
+def _exists(services: Services, name: str) -> bool:
+    return any(adapter.name == name for adapter in services.registry.list())
+
+
+def _shown(adapter: Adapter, services: Services) -> dict[str, Any]:
+    ids = {version.digest: version.id for version in adapter.versions}
+    return {
+        "id": adapter.name,
+        "object": "adapter",
+        "name": adapter.name,
+        "created_at": int(adapter.created_at),
+        "status": adapter.status,
+        "error": adapter.error,
+        "source": adapter.source,
+        "base": adapter.base_name,
+        "fits": adapter.base_fingerprint == services.base.fingerprint,
+        "pinned": adapter.pinned,
+        "traffic": {ids[digest]: weight for digest, weight in adapter.traffic if digest in ids},
+        "previous": {ids[d]: weight for d, weight in adapter.previous if d in ids} if adapter.previous else None,
+        "versions": [_version(version, services) for version in adapter.versions],
+    }
+
+
+def _version(version: Version, services: Services) -> dict[str, Any]:
+    return {
+        "id": version.id,
+        "object": "adapter.version",
+        "digest": version.digest,
+        "created_at": int(version.created_at),
+        "rank": version.rank,
+        "bytes": version.size_bytes,
+        "source": version.source,
+        "error": version.error,
+        "loaded": services.slots.is_loaded(version),
+        "details": dict(version.details),
+    }

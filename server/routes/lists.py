@@ -1,0 +1,17 @@
+"""OpenAI's list object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def listed(data: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
+    """A page: the objects, and the ids by which a client asks for what lies before and after it."""
+    return {
+        "object": "list",
+        "data": list(data),
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": has_more,
+    }

@@ -1,0 +1,96 @@
+"""The parts of a running server, made once and handed to every route."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from adapters.base_model import BaseModel
+from adapters.sources import Sources
+from fastapi import Depends, Request
+
+from adapters.registry import Registry
+from retrieval.embedding import Embedder
+from server.admission import Admission
+from server.assistants import Catalogue
+from server.auth import Authenticator
+from server.background import Background
+from server.engine.base import Engine
+from server.intake import Intake
+from server.metrics import Metrics
+from server.settings import Settings
+from server.slots import Slots
+from server.storage.assistants import Assistants
+from server.storage.blobs import LocalBlobs
+from server.storage.callers import Caller
+from server.storage.database import Database
+from server.storage.keys import Keys
+from server.storage.responses import Responses
+
+
+def _pool(name: str, threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Everything a request may need; nothing else is global."""
+
+    settings: Settings
+    engine: Engine
+    base: BaseModel
+    database: Database
+    blobs: LocalBlobs
+    keys: Keys
+    registry: Registry
+    sources: Sources
+    slots: Slots
+    assistants: Assistants
+    responses: Responses
+    catalogue: Catalogue
+    authenticator: Authenticator
+    admission: Admission
+    metrics: Metrics
+    background: Background
+    embedder: Embedder
+    storage_pool: ThreadPoolExecutor = field(default_factory=lambda: _pool("storage", 4))
+    adapter_pool: ThreadPoolExecutor = field(default_factory=lambda: _pool("adapters", 2))
+    embedding_pool: ThreadPoolExecutor = field(default_factory=lambda: _pool("embedding", 1))
+
+    @property
+    def intake(self) -> Intake:
+        """What registering an adapter needs of these."""
+        return Intake(
+            registry=self.registry,
+            sources=self.sources,
+            blobs=self.blobs,
+            base=self.base,
+            max_rank=self.settings.max_rank,
+            max_bytes=self.settings.max_adapter_bytes,
+        )
+
+    def close(self) -> None:
+        """Let the threads and the database go; the engine is closed by who started it."""
+        for pool in (self.storage_pool, self.adapter_pool, self.embedding_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
+        self.database.close()
+
+
+async def get_services(request: Request) -> Services:
+    """The record that `create_app` was given; async, since FastAPI would call a plain function in a thread."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+
+
+async def get_caller(request: Request, services: ServicesDep) -> Caller:
+    """Who asks; 401 or 403 where nobody may."""
+    caller = services.authenticator.caller(request.headers)
+    request.state.key_id = caller.key_id
+    return caller
+
+
+CallerDep = Annotated[Caller, Depends(get_caller)]

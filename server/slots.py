@@ -1,0 +1,227 @@
+"""Adapter versions in the engine: who may use one now, what is loaded for it, and what goes.
+
+The policy is `adapters/residency.py`; here its steps are carried out on the event loop, one load at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from adapters.adapter import Version
+from adapters.errors import AdapterNotFound
+from adapters.registry import Registry
+from adapters.residency import Admit, Load, Occupancy, Refuse, Residency, Step, Unload
+from server.engine.base import Engine, EngineAdapter, EngineError, EngineUnavailable, LoadFailed
+from server.metrics import Metrics
+from server.threads import run_in
+
+logger = logging.getLogger(__name__)
+
+
+class Slots:
+    """The engine's adapter slots. One event loop owns it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        registry: Registry,
+        metrics: Metrics,
+        *,
+        slots: int,
+        held: int,
+        patience: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._registry = registry
+        self._metrics = metrics
+        self._clock = clock
+        self._residency = Residency(slots, held, patience=patience)
+        self._tickets = itertools.count(1)
+        self._waiting: dict[object, asyncio.Future[None]] = {}
+        self._versions: dict[str, Version] = {}  # by engine name: what the policy's keys mean
+        self._loaded: dict[str, EngineAdapter] = {}
+        self._claims: Counter[str] = Counter()  # digests of versions that a request was given but does not hold yet
+        self._failure: dict[str, EngineError | AdapterNotFound] = {}
+        self._pinned: set[str] = set()
+        self._steps: asyncio.Queue[Step] = asyncio.Queue()
+        self._worker: asyncio.Task[None] | None = None
+        self._collecting = asyncio.Lock()
+
+    @asynccontextmanager
+    async def hold(self, version: Version) -> AsyncIterator[EngineAdapter]:
+        """Wait for the version's slot and keep it for the request's time.
+
+        Raises LoadFailed or AdapterNotFound when it cannot be loaded, EngineUnavailable when the engine is dead.
+        """
+        key = version.engine_name
+        ticket = next(self._tickets)
+        self._versions[key] = version
+        going = asyncio.get_running_loop().create_future()
+        self._waiting[ticket] = going
+        try:
+            self._follow(self._residency.acquire(key, ticket, self._clock()))
+            await going
+            yield self._loaded[key]
+        finally:
+            self._waiting.pop(ticket, None)
+            self._follow(self._residency.release(ticket, self._clock()))
+
+    def claim(self, version: Version) -> Callable[[], None]:
+        """Keep a version's files from now on, before it is held; returns what gives the claim back."""
+        self._claims[version.digest] += 1
+
+        def give_back() -> None:
+            self._claims[version.digest] -= 1
+            if not self._claims[version.digest]:
+                del self._claims[version.digest]
+
+        return give_back
+
+    def is_loaded(self, version: Version) -> bool:
+        """Whether the engine has the version in its memory."""
+        return version.engine_name in self._loaded
+
+    def occupancy(self) -> Occupancy:
+        """Who is in, who waits."""
+        return self._residency.occupancy()
+
+    async def follow_pins(self) -> None:
+        """Pin what the registry says is pinned, let go what is not any more, and forget versions that no name means."""
+        wanted = {version.engine_name: version for version in self._registry.pinned()}
+        now = self._clock()
+        for key in self._pinned - wanted.keys():
+            self._pinned.discard(key)
+            self._follow(self._residency.unpin(key, now))
+        for key, version in wanted.items():
+            if key not in self._pinned:
+                self._pinned.add(key)
+                self._versions[key] = version
+                self._residency.keep(key)
+                self._follow(self._residency.pin(key, f"pin {key}", now))
+        self._retire_unnamed()
+
+    async def pins_are_in(self) -> None:
+        """Until every pinned version is loaded; one that failed to load is passed over, its error was logged."""
+        while any(self._residency.state(key) not in ("held", "in_use") for key in self._pinned - self._failure.keys()):
+            await self._steps.join()
+            await asyncio.sleep(0)
+
+    async def retire(self, versions: Iterable[Version]) -> None:
+        """These versions were removed: unloaded when their last request has ended, and then their files go."""
+        for version in versions:
+            self._metrics.forget(version.adapter)
+        await self.follow_pins()
+        await self._collect()
+
+    async def close(self) -> None:
+        """Stop carrying out steps; the engine goes with everything it holds."""
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+
+    def _retire_unnamed(self) -> None:
+        """A version that no name points to any more is unloaded when idle; one that a name points to stays."""
+        named = {v.engine_name for adapter in self._registry.list() for v in adapter.active}
+        for key in list(self._versions):
+            if key in named:
+                self._residency.keep(key)
+            else:
+                self._follow(self._residency.retire(key, self._clock()))
+
+    def _follow(self, steps: list[Step]) -> None:
+        """Admit and refuse at once; loads and unloads go through the engine in their order."""
+        for step in steps:
+            if isinstance(step, Admit):
+                self._answer(step.ticket, None)
+            elif isinstance(step, Refuse):
+                self._answer(step.ticket, self._failure.get(step.key))
+            else:
+                self._steps.put_nowait(step)
+        if not self._steps.empty() and (self._worker is None or self._worker.done()):
+            self._worker = asyncio.create_task(self._carry_out(), name="adapter slots")
+
+    def _answer(self, ticket: object, error: EngineError | AdapterNotFound | None) -> None:
+        going = self._waiting.get(ticket)
+        if going is None or going.done():
+            return
+        if error is None:
+            going.set_result(None)
+        else:
+            going.set_exception(error)
+
+    async def _carry_out(self) -> None:
+        while not self._steps.empty():
+            step = self._steps.get_nowait()
+            try:
+                if isinstance(step, Load):
+                    for key in step.evict:
+                        await self._unload(key)
+                        self._metrics.evicted()
+                    await self._load(step.key)
+                elif isinstance(step, Unload):
+                    await self._unload(step.key)
+                    await self._collect()
+            finally:
+                self._steps.task_done()
+            self._metrics.set_residents([self._versions[key].adapter for key in self._loaded])
+
+    async def _load(self, key: str) -> None:
+        version = self._versions[key]
+        started = self._clock()
+        try:
+            adapter = EngineAdapter(
+                engine_name=key, lora_id=version.lora_id, path=await run_in(None, self._warm, version)
+            )
+            await self._engine.load(adapter)
+        except (EngineError, AdapterNotFound) as error:
+            logger.warning("adapter %s could not be loaded: %s", version.id, error)
+            self._failure[key] = error
+            self._follow(self._residency.failed(key, self._clock()))
+            return
+        except Exception as error:
+            logger.exception("adapter %s could not be loaded", version.id)
+            self._failure[key] = LoadFailed(f"the engine did not take {version.id!r}")
+            self._failure[key].__cause__ = error
+            self._follow(self._residency.failed(key, self._clock()))
+            return
+        self._failure.pop(key, None)
+        self._loaded[key] = adapter
+        self._metrics.loaded(self._clock() - started)
+        self._follow(self._residency.loaded(key, self._clock()))
+
+    def _warm(self, version: Version) -> Path:
+        """The version's folder, its file read once: the engine's loop must not wait for the disk."""
+        path = self._registry.path(version)
+        with (path / "adapter_model.safetensors").open("rb") as weights:
+            while weights.read(1 << 20):
+                pass
+        return path
+
+    async def _unload(self, key: str) -> None:
+        adapter = self._loaded.pop(key, None)
+        if adapter is None:
+            return
+        try:
+            await self._engine.unload(adapter)
+        except EngineUnavailable:
+            logger.warning("adapter %s was not unloaded: the engine is down", key)
+
+    async def _collect(self) -> None:
+        async with self._collecting:
+            needed = {key.rpartition("@")[2] for key in self._residency.needed()} | set(self._claims)
+            removed = await run_in(None, self._registry.collect, needed)
+            if removed:
+                logger.info("removed the files of %d adapter versions that nothing needs", len(removed))
+            gone = [key for key in self._versions if self._residency.state(key) == "absent" and key not in self._loaded]
+            for key in gone:
+                if key not in self._pinned and key not in self._residency.needed():
+                    del self._versions[key]
+                    self._failure.pop(key, None)
