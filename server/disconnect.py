@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from server.errors import Shape, sse_error, to_api_error
+from server.errors import Dialect, sse_error, to_api_error
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class StreamedAnswer(StreamingResponse):
         first: bytes | str | None,
         frames: AsyncGenerator[bytes, None] | AsyncGenerator[str, None],
         *,
-        shape: Shape = "openai",
+        dialect: Dialect = "openai",
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(frames, headers=headers, media_type="text/event-stream")
@@ -77,7 +77,7 @@ class StreamedAnswer(StreamingResponse):
         self.headers.setdefault("X-Accel-Buffering", "no")  # nginx would otherwise hold frames back
         self.first = first
         self.frames = frames
-        self.shape = shape
+        self.dialect = dialect
 
     @classmethod
     async def start(
@@ -85,7 +85,7 @@ class StreamedAnswer(StreamingResponse):
         request: Request,
         frames: AsyncGenerator[bytes, None] | AsyncGenerator[str, None],
         *,
-        shape: Shape = "openai",
+        dialect: Dialect = "openai",
         headers: Mapping[str, str] | None = None,
     ) -> StreamedAnswer:
         """Wait for the first frame while the client is there.
@@ -100,7 +100,7 @@ class StreamedAnswer(StreamingResponse):
         except BaseException:
             await frames.aclose()
             raise
-        return cls(first, frames, shape=shape, headers=headers)
+        return cls(first, frames, dialect=dialect, headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -123,7 +123,7 @@ class StreamedAnswer(StreamingResponse):
         except Exception as error:  # whatever it is: the status line is out, the client must be told
             if to_api_error(error).status >= 500:
                 logger.exception("a stream broke off")
-            await send({"type": "http.response.body", "body": sse_error(error, self.shape), "more_body": True})
+            await send({"type": "http.response.body", "body": sse_error(error, self.dialect), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

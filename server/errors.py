@@ -16,7 +16,7 @@ from adapters import errors as adapter_errors
 from server.engine.base import EngineError, EngineRefused, EngineUnavailable, LoadFailed
 from server.storage import errors as storage_errors
 
-Shape = Literal["openai", "responses", "anthropic"]
+Dialect = Literal["openai", "responses", "anthropic"]
 
 RESTART_SECONDS = 15  # about what a dead engine needs to be back on a small machine
 
@@ -165,12 +165,12 @@ def invalid_request(problems: Iterable[Mapping[str, Any]]) -> ApiError:
     return ApiError(400, "; ".join(sentences), param=told[0][0] or None, code="invalid_value")
 
 
-def sse_error(error: Exception, shape: Shape = "openai", *, sequence_number: int = 0) -> bytes:
+def sse_error(error: Exception, dialect: Dialect = "openai", *, sequence_number: int = 0) -> bytes:
     """One server-sent event that tells of a failure after the status line has gone out."""
     answer = to_api_error(error)
-    if shape == "anthropic":
+    if dialect == "anthropic":
         return b"event: error\ndata: " + _json(answer.anthropic_body()) + b"\n\n"
-    if shape == "responses":
+    if dialect == "responses":
         event = {
             "type": "error",
             "code": answer.code,
