@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from server.storage.database import Database
+from server.storage.errors import DatabaseNewer, DatabaseUnavailable
+from server.storage.tables import feed
+
+
+def rows(database: Database) -> dict[str, int]:
+    with database.read() as connection:
+        return {row.topic: row.generation for row in connection.execute(sa.select(feed))}
+
+
+def put(connection: sa.Connection, topic: str, generation: int = 1) -> None:
+    connection.execute(feed.insert().values(topic=topic, generation=generation))
+
+
+def test_what_a_write_block_leaves_is_there_for_others(database: Database, url: str) -> None:
+    with database.write() as connection:
+        put(connection, "keys")
+    other = Database(url)
+    assert rows(other) == {"keys": 1}
+    other.close()
+
+
+def test_a_write_block_that_raises_leaves_nothing(database: Database) -> None:
+    with pytest.raises(IntegrityError), database.write() as connection:
+        connection.execute(feed.insert(), [{"topic": "keys", "generation": 1}, {"topic": "jobs", "generation": None}])
+    assert rows(database) == {}
+
+
+def test_a_read_block_sees_one_moment(database: Database) -> None:
+    with database.read() as reader:
+        count = sa.select(sa.func.count()).select_from(feed)
+        assert reader.execute(count).scalar_one() == 0
+        with database.write() as writer:
+            put(writer, "keys")
+        assert reader.execute(count).scalar_one() == 0
+    assert rows(database) == {"keys": 1}
+
+
+def test_what_a_read_block_changes_does_not_stay(database: Database) -> None:
+    with database.read() as connection:
+        put(connection, "keys")
+    assert rows(database) == {}
+
+
+def test_writers_take_turns(database: Database) -> None:
+    with database.write() as connection:
+        put(connection, "keys", 0)
+    start = threading.Barrier(8)
+
+    def count_up() -> None:
+        start.wait()
+        for _ in range(10):
+            with database.write() as connection:
+                seen = connection.execute(sa.select(feed.c.generation)).scalar_one()
+                connection.execute(feed.update().values(generation=seen + 1))
+
+    threads = [threading.Thread(target=count_up) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rows(database) == {"keys": 80}
+
+
+def test_writers_of_two_processes_take_turns(database: Database, url: str) -> None:
+    """A transaction that reads before it writes must hold its place from the start, or one of the two is refused."""
+    with database.write() as connection:
+        put(connection, "keys", 0)
+    other = Database(url)
+    start = threading.Barrier(2)
+
+    def count_up(mine: Database) -> None:
+        start.wait()
+        for _ in range(25):
+            with mine.write() as connection:
+                seen = connection.execute(sa.select(feed.c.generation)).scalar_one()
+                connection.execute(feed.update().values(generation=seen + 1))
+
+    threads = [threading.Thread(target=count_up, args=(mine,)) for mine in (database, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert rows(database) == {"keys": 50}
+    other.close()
+
+
+def test_reading_inside_writing_never_runs_dry(database: Database) -> None:
+    start = threading.Barrier(24)
+    seen: list[int] = []
+
+    def read_twice() -> None:
+        with database.read() as outer:
+            outer.execute(sa.select(feed)).all()
+            start.wait(timeout=20)  # every thread holds a connection now and wants a second one
+            with database.read() as inner:
+                seen.append(len(inner.execute(sa.select(feed)).all()))
+
+    threads = [threading.Thread(target=read_twice) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [0] * 24
+
+
+def test_writing_inside_writing_is_our_mistake(database: Database) -> None:
+    with database.write(), pytest.raises(AssertionError, match="pass the outer connection on"):
+        database.write().__enter__()
+    with database.write() as connection:
+        put(connection, "keys")
+    assert rows(database) == {"keys": 1}
+
+
+def test_integrity_errors_come_through(database: Database) -> None:
+    with database.write() as connection:
+        put(connection, "keys")
+    with pytest.raises(IntegrityError), database.write() as connection:
+        put(connection, "keys")
+
+
+def test_sqlite_is_set_up_to_last(database: Database) -> None:
+    with database.read() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        }
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
+
+
+def test_the_files_are_private(database: Database, tmp_path: Path) -> None:
+    with database.write() as connection:
+        put(connection, "keys")
+    folder = tmp_path / "data"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert set(modes) >= {"manyhats.db", "manyhats.db-wal"}
+    assert set(modes.values()) == {0o600}
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_database_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "open.db"
+    path.touch(mode=0o644)
+    Database(f"sqlite:///{path}").close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=memory&uri=true"])
+def test_memory_is_no_place_for_it(url: str) -> None:
+    with pytest.raises(ValueError, match="sqlite:///PATH"):
+        Database(url)
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "notes.db"
+    path.write_text("these are my notes, not a database; " * 100)
+    with pytest.raises(DatabaseUnavailable, match="not a database"):
+        Database(f"sqlite:///{path}")
+    assert path.read_text().startswith("these are my notes")
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DatabaseUnavailable, match="cannot open the database"):
+        Database(f"sqlite:///{tmp_path / 'file' / 'x.db'}")
+
+
+def fill(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("PRAGMA max_page_count=1")  # SQLite takes the file's present size
+    connection.execute(feed.insert(), [{"topic": f"topic-{i}", "generation": 1} for i in range(1_000)])
+
+
+def test_a_full_disk_is_told_and_loses_nothing(database: Database) -> None:
+    with database.write() as connection:
+        put(connection, "keys")
+    with pytest.raises(DatabaseUnavailable, match="full"), database.write() as connection:
+        fill(connection)
+    assert rows(database) == {"keys": 1}
+
+
+def test_another_process_that_writes_too_long_is_told(database: Database, tmp_path: Path) -> None:
+    hog = sqlite3.connect(tmp_path / "data" / "manyhats.db", isolation_level=None)
+    hog.execute("BEGIN IMMEDIATE")
+    with database.read() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout=1")  # the pooled connection that write() takes next
+    with pytest.raises(DatabaseUnavailable, match="locked"), database.write():
+        pass
+    hog.close()
+
+
+def test_two_processes_migrate_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new' / 'manyhats.db'}"
+    code = "import sys; from server.storage.database import Database; sys.stdin.read(); Database(sys.argv[1]).migrate()"
+    children = [
+        subprocess.Popen([sys.executable, "-c", code, url], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for child in children:
+        assert child.stdin
+        child.stdin.close()  # go
+    for child in children:
+        assert child.stderr
+        complaint = child.stderr.read()
+        child.stderr.close()
+        assert child.wait() == 0, complaint.decode()
+    database = Database(url)
+    assert rows(database) == {}
+    database.close()
+
+
+def test_migrating_again_keeps_what_is_there(database: Database) -> None:
+    with database.write() as connection:
+        put(connection, "keys", 7)
+    database.migrate()
+    assert rows(database) == {"keys": 7}
+
+
+def test_a_newer_database_is_left_alone(database: Database) -> None:
+    with database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num='9999'")
+    with pytest.raises(DatabaseNewer, match="'9999' is unknown here"):
+        database.migrate()
