@@ -66,6 +66,9 @@ def configure_engine(settings: Settings) -> None:
     file.write_text(json.dumps(_config(settings)))
     os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(file.resolve())
     os.environ.setdefault("VLLM_LOGGING_LEVEL", settings.log_level.upper())
+    # the file names our formatter, which must be found there even when vLLM starts a Python of its own
+    paths = [str(Path(__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
 
 
 def _config(settings: Settings) -> dict[str, Any]:

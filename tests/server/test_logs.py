@@ -3,8 +3,8 @@ from __future__ import annotations
 import io
 import json
 import logging
-import logging.config
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,12 +99,16 @@ def test_uvicorn_and_vllm_log_in_our_form(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.usefixtures("restored")
-def test_the_engines_processes_are_told_by_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_engines_processes_are_told_by_a_file(tmp_path: Path) -> None:
     configure_engine(Settings(log_format="json", log_level="warning", data_dir=tmp_path / "data"))
-    config = json.loads(Path(os.environ["VLLM_LOGGING_CONFIG_PATH"]).read_text())
-    logging.config.dictConfig(config)  # as vLLM does in each of its processes
-    logging.getLogger("vllm.core").warning("full", extra={"vllm_process_name": "EngineCore"})
-    logging.getLogger("vllm.core").info("quiet")
-    (line,) = capsys.readouterr().err.splitlines()
+    child = (  # what vLLM does in each of its processes, wherever that was started
+        "import json, logging.config, os;"
+        "logging.config.dictConfig(json.load(open(os.environ['VLLM_LOGGING_CONFIG_PATH'])));"
+        "log = logging.getLogger('vllm.core');"
+        "log.warning('full', extra={'vllm_process_name': 'EngineCore'});"
+        "log.info('quiet')"
+    )
+    told = subprocess.run([sys.executable, "-c", child], cwd=tmp_path, capture_output=True, text=True, check=True)
+    (line,) = told.stderr.splitlines()
+    assert json.loads(line)["message"] == "full"
     assert json.loads(line)["process"] == "EngineCore"
-    assert sys.stderr.writable()
