@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -12,12 +13,15 @@ from typing import Any
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.disconnect import ClientDisconnected, StreamedAnswer, while_connected
+from server.error_handlers import install
 from server.errors import ApiError
+from server.request_log import BodyLimit, RequestLog
 
 NOTICED_SECONDS = 0.5
 Handler = Callable[[Request], Awaitable[Response]]
@@ -61,6 +65,13 @@ async def served(handler: Handler) -> AsyncIterator[int]:
             response = await handler(request)
             await response(scope, receive, send)
 
+    async with listening(app) as port:
+        yield port
+
+
+@contextlib.asynccontextmanager
+async def listening(app: ASGIApp) -> AsyncIterator[int]:
+    """The port on which uvicorn serves the app."""
     server = ToldServer(uvicorn.Config(app, port=0, lifespan="off", log_config=None, access_log=False))
     serving = asyncio.create_task(server.serve())
     await server.listening.wait()
@@ -83,9 +94,9 @@ class ToldServer(uvicorn.Server):
         self.listening.set()
 
 
-async def send_request(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def send_request(port: int, path: str = "/") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}".encode())
     await writer.drain()
     return reader, writer
 
@@ -144,6 +155,38 @@ async def test_a_stream_that_the_client_does_not_read_stops() -> None:
         await reader.readuntil(b"xxxx")
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's transport reads
         assert await stopped_within(generation, writer) < NOTICED_SECONDS
+
+
+@pytest.mark.parametrize("path", ["/whole", "/stream"])
+async def test_through_all_layers_a_lost_client_is_499_in_the_log_and_no_error(
+    path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    generation = Generation()
+    app = FastAPI()
+    install(app)
+    app.add_middleware(BodyLimit, max_body_bytes=100, max_upload_bytes=100)
+    app.add_middleware(RequestLog)
+
+    @app.post("/whole")
+    async def whole(request: Request) -> Response:
+        await request.json()
+        return Response(await while_connected(request, generation.answer()))
+
+    @app.post("/stream")
+    async def stream(request: Request) -> Response:
+        await request.json()
+        return await StreamedAnswer.start(request, generation.frames(1))
+
+    async with listening(app) as port:
+        reader, writer = await send_request(port, path)
+        await generation.started.wait()
+        if path == "/stream":
+            await reader.readuntil(b"data: 1\n\n")
+        assert await stopped_within(generation, writer) < NOTICED_SECONDS
+    (line,) = [record for record in caplog.records if record.name == "server.access"]
+    assert line.fields["status"] == 499  # type: ignore[attr-defined]  # given as extra
+    assert [record.levelname for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_client_that_stays_gets_everything_and_may_ask_again() -> None:
