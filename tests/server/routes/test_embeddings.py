@@ -1,0 +1,52 @@
+"""Embeddings through the official client: formats, token ids, limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx2
+import numpy as np
+import openai
+import pytest
+
+
+async def test_text_list_and_token_ids_agree(client: openai.AsyncOpenAI) -> None:
+    text = await client.embeddings.create(model="embedder", input="tiktoken is great!")  # the client asks for base64
+    ids = await client.embeddings.create(model="embedder", input=[83, 1609, 5963, 374, 2294, 0])
+    many = await client.embeddings.create(
+        model="all-MiniLM-L6-v2", input=["other", "tiktoken is great!"], encoding_format="float"
+    )
+    vector = np.array(text.data[0].embedding)
+    assert vector.shape == (384,)
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(vector, ids.data[0].embedding, atol=1e-6)
+    np.testing.assert_allclose(vector, many.data[1].embedding, atol=1e-5)
+    assert text.usage.prompt_tokens > 0
+
+
+async def test_lists_of_token_ids(client: openai.AsyncOpenAI) -> None:
+    made = await client.embeddings.create(model="embedder", input=[[83, 1609], [374, 2294]])
+    assert [item.index for item in made.data] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"input": ""}, "input"),
+        ({"input": ["a", ""]}, "input"),
+        ({"input": []}, None),
+        ({"input": [10**9]}, "input"),
+        ({"input": ["a"] * 2049}, "input"),
+        ({"dimensions": 100}, "dimensions"),
+        ({"model": "demo"}, "model"),
+        ({"model": "nobody"}, "model"),
+        ({"encoding_format": "hex"}, "encoding_format"),
+    ],
+)
+async def test_bad_requests_name_the_field(http: httpx2.AsyncClient, change: dict[str, Any], param: str | None) -> None:
+    answer = await http.post("/v1/embeddings", json={"model": "embedder", "input": "a", **change})
+    assert answer.status_code in (400, 404)
+    error = answer.json()["error"]
+    assert error["message"]
+    if param is not None:
+        assert error["param"] == param
