@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,22 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'data' / 'manyhats.db'}"
 
 
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    database = Database(url)
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with all tables and no rows, made once: its many writes to the disk are most of a test's time."""
+    path = tmp_path_factory.mktemp("migrated") / "manyhats.db"
+    database = Database(f"sqlite:///{path}")
     database.migrate()
+    database.close()
+    return path
+
+
+@pytest.fixture
+def database(url: str, migrated: Path) -> Iterator[Database]:
+    path = Path(url.removeprefix("sqlite:///"))
+    path.parent.mkdir(mode=0o700)
+    shutil.copyfile(migrated, path)
+    database = Database(url)
     yield database
     database.close()
 

@@ -141,11 +141,14 @@ def test_sqlite_is_set_up_to_last(database: Database) -> None:
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
 
 
-def test_the_files_are_private(database: Database, tmp_path: Path) -> None:
+def test_the_files_are_private(url: str, tmp_path: Path) -> None:
+    database = Database(url)
+    database.migrate()
+    folder = tmp_path / "data"
     with database.write() as connection:
         put(connection, "keys")
-    folder = tmp_path / "data"
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    database.close()
     assert set(modes) >= {"manyhats.db", "manyhats.db-wal"}
     assert set(modes.values()) == {0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
