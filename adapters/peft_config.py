@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 CONFIG_FILE = "adapter_config.json"
 MAX_CONFIG_BYTES = 1 << 20
+MAX_ALPHA = 1e9
 
 # Kept when staged: what vLLM reads, and what preflight judges. Everything else PEFT writes never reaches the engine.
 KEPT_FIELDS = (
@@ -227,7 +228,7 @@ def _check_init(init: object) -> None:
 
 
 def _rank(value: object, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not float(value).is_integer():
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value % 1 != 0:
         raise AdapterRefused("bad_config", f"{name} is {value!r}; it must be a whole number, the adapter's rank")
     if value <= 0:
         raise AdapterRefused("rank_zero", f"{name} is {value!r}: no weights; train with a rank of 1 or more")
@@ -237,7 +238,7 @@ def _rank(value: object, name: str) -> int:
 def _alpha(value: object, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise AdapterRefused("bad_config", f"{name} is {value!r}; it must be a number")
-    if not math.isfinite(value) or value <= 0:
+    if not 0 < value < MAX_ALPHA:  # false for NaN too
         raise AdapterRefused(
             "nan_alpha",
             f"{name} is {value!r}, which would scale the adapter to nothing; set the value it was trained with",

@@ -1,0 +1,179 @@
+"""The base model as adapters see it: which linear layers it has, of which shapes, and how large their weights are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adapters.errors import AdapterRefused
+from adapters.safetensors_file import FLOATS, Floats, SafetensorsFile
+
+Shape = tuple[int, int]  # (out, in), as torch's Linear.weight; an embedding's is (dim, vocabulary)
+
+# vLLM 0.32 applies LoRA to embeddings and the output layer in these only (their `embedding_modules`); in the others
+# the engine refuses to load it.
+_EMBEDDING_LORA = (
+    *("Apertus", "Exaone", "Exaone4", "Granite", "GraniteMoe", "Jamba", "Lfm2", "Llama", "MiniCPM", "Mixtral"),
+    *("Nemotron", "PhiMoE", "Qwen3", "Qwen3Moe", "Solar"),
+)
+SAMPLED_ROWS = 256
+USUAL_DEVIATION = 0.02  # of a trained weight's entries, where the weight itself is not at hand
+
+
+class BaseWeights:
+    """The base's own safetensors files, read a few rows at a time; a quantized or missing weight is None."""
+
+    def __init__(self, folder: Path, aliases: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._aliases = aliases  # a module whose weight is another's: the tied output layer
+        self._files: dict[str, SafetensorsFile | None] = {}
+        self._norms: dict[str, float] = {}
+
+    def matrix(self, module: str) -> Floats | None:
+        """The whole weight of one module, (out, in)."""
+        found = self._find(module)
+        return None if found is None else found[0].read(found[1])
+
+    def norm(self, module: str) -> float | None:
+        """‖W‖ of one module (Frobenius)."""
+        if module not in self._norms:
+            found = self._find(module)
+            if found is None:
+                return None
+            self._norms[module] = _norm(*found)
+        return self._norms[module]
+
+    def _find(self, module: str) -> tuple[SafetensorsFile, str] | None:
+        for name in (f"{module}.weight", f"{self._aliases.get(module, module)}.weight"):
+            file = self._file(self._weight_map.get(name, "model.safetensors"))
+            info = file.tensors.get(name) if file else None
+            if file and info and info.dtype in FLOATS and len(info.shape) == 2 and 0 not in info.shape:
+                return file, name
+        return None
+
+    def _file(self, name: str) -> SafetensorsFile | None:
+        if name not in self._files:
+            try:
+                self._files[name] = SafetensorsFile.open(self._folder / name)
+            except AdapterRefused:  # not there, or damaged: the engine will say what is wrong with its own weights
+                self._files[name] = None
+        return self._files[name]
+
+    @cached_property
+    def _weight_map(self) -> Mapping[str, str]:
+        index = self._folder / "model.safetensors.index.json"
+        if not index.is_file():
+            return {}
+        files = json.loads(index.read_bytes()).get("weight_map", {})
+        return {str(name): Path(str(file)).name for name, file in files.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseModel:
+    """What preflight compares an adapter with."""
+
+    name: str  # what it calls itself, else the folder's name
+    modules: Mapping[str, Shape]  # linear layers by full name: "model.layers.0.self_attn.q_proj"
+    embeddings: Mapping[str, Shape] = field(default_factory=dict)
+    output: str | None = None  # the module that makes logits, one of `modules`: "lm_head"
+    embedding_lora: bool = False  # whether the engine applies LoRA to `embeddings` and `output`
+    fingerprint: str  # of names and shapes; a quantized copy has its original's
+    context_tokens: int
+    dtype: str = "bfloat16"  # what the weights, and so the adapters, are computed in
+    weights: BaseWeights | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def read(cls, path: Path | str) -> BaseModel:
+        """From a folder with a config.json, or the name of a model in the local hub cache. Loads no weights.
+
+        Imports torch and transformers, seconds of work. Raises ValueError when transformers cannot build the model.
+        """
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(str(path))
+            modules, embeddings, output = _layers(config)
+        except (OSError, KeyError, ValueError, ImportError) as error:
+            raise ValueError(f"the base model at {str(path)!r} cannot be understood: {error}") from error
+        text = config.get_text_config()
+        folder = _folder_of(path)
+        tied = {output: next(iter(embeddings))} if output and embeddings and config.tie_word_embeddings else {}
+        return cls(
+            name=_own_name(config, path),
+            modules=modules,
+            embeddings=embeddings,
+            output=output,
+            embedding_lora=any(f"{name}ForCausalLM" in (config.architectures or ()) for name in _EMBEDDING_LORA),
+            fingerprint=fingerprint(modules),
+            context_tokens=int(getattr(text, "max_position_embeddings", 0) or 0),
+            dtype=str(getattr(text, "dtype", None) or "float32").removeprefix("torch."),
+            weights=BaseWeights(folder, tied) if folder else None,
+        )
+
+    def norm(self, module: str) -> float:
+        """‖W‖ (Frobenius), measured where the weight is at hand, else what it usually is for that shape."""
+        measured = self.weights.norm(module) if self.weights else None
+        if measured:
+            return measured
+        outputs, inputs = self.modules.get(module) or self.embeddings[module]
+        return USUAL_DEVIATION * math.sqrt(outputs * inputs)
+
+
+def fingerprint(modules: Mapping[str, Shape]) -> str:
+    """SHA-256 over the sorted names and shapes: equal bases take each other's adapters."""
+    lines = (f"{name} {outputs} {inputs}\n" for name, (outputs, inputs) in sorted(modules.items()))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _layers(config: Any) -> tuple[dict[str, Shape], dict[str, Shape], str | None]:
+    """(linear layers, embeddings, name of the output layer) of a model that is built without memory."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
+
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # its layers would be other classes; LoRA is trained on the plain ones
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    modules: dict[str, Shape] = {}
+    embeddings: dict[str, Shape] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            modules[name] = (module.out_features, module.in_features)
+        elif isinstance(module, Conv1D):
+            modules[name] = (module.nf, module.nx)
+        elif isinstance(module, torch.nn.Embedding):
+            embeddings[name] = (module.embedding_dim, module.num_embeddings)
+    head = model.get_output_embeddings()
+    output = (
+        next((name for name, module in model.named_modules() if module is head), None) if head is not None else None
+    )
+    return modules, embeddings, output
+
+
+def _own_name(config: Any, path: Path | str) -> str:
+    named = str(getattr(config, "_name_or_path", "") or path)
+    return Path(named).resolve().name if Path(named).exists() else named
+
+
+def _folder_of(path: Path | str) -> Path | None:
+    if Path(path).is_dir():
+        return Path(path)
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(str(path), "config.json")
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
+def _norm(file: SafetensorsFile, name: str) -> float:
+    # a few hundred rows tell the norm to a few percent, without reading gigabytes
+    rows = file.sample_rows(name, SAMPLED_ROWS).astype(np.float64)
+    return float(np.linalg.norm(rows)) * math.sqrt(file.tensors[name].shape[0] / len(rows))
