@@ -45,7 +45,7 @@ class Authenticator:
     def __init__(self, keys: KeyTable, settings: Settings) -> None:
         self._keys = keys
         self._is_local = is_loopback(settings.host)
-        self._cors_origins = frozenset(settings.cors_origins) - {"*"}
+        self._cors_origins = frozenset(settings.cors_origins)  # "*" is no origin, so it opens nothing here
 
     def caller(self, headers: Headers) -> Caller:
         """Who sent these headers.

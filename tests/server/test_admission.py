@@ -89,6 +89,18 @@ async def test_retry_after_is_true(clock: Clock) -> None:
         pass
 
 
+async def test_asking_in_between_does_not_lengthen_the_wait(clock: Clock) -> None:
+    gate, caller = admission(clock), limited(requests_per_minute=6)
+    for _ in range(6):
+        async with gate.enter(caller, 1):
+            pass
+    for seconds_left in range(10, 0, -1):
+        assert (await refusal(gate, caller)).headers["Retry-After"] == str(seconds_left)
+        clock.now += 1
+    async with gate.enter(caller, 1):
+        pass
+
+
 async def test_a_refused_request_costs_nothing(clock: Clock) -> None:
     gate, caller = admission(clock), limited(requests_per_minute=60, tokens_per_minute=100)
     async with gate.enter(caller, 100):

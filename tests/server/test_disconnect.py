@@ -147,8 +147,10 @@ async def test_a_silent_stream_stops_after_its_first_token() -> None:
 async def test_a_stream_that_the_client_does_not_read_stops() -> None:
     generation = Generation()
 
+    frames = generation.frames(10_000, b"x" * 65_536)  # held here, so that no garbage collector closes it for us
+
     async def handler(request: Request) -> Response:
-        return await StreamedAnswer.start(request, generation.frames(10_000, b"x" * 65_536))
+        return await StreamedAnswer.start(request, frames)
 
     async with served(handler) as port:
         reader, writer = await send_request(port)
