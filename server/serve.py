@@ -1,0 +1,58 @@
+"""`manyhats serve`: the small parent. It holds the data directory and supervises what works; it loads no torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from server import listening, logs, probe
+from server.banner import banner
+from server.engine.vllm_flags import refuse_owned
+from server.settings import Settings
+from server.storage.data_lock import DataLock
+from server.supervisor import Child, Patience, Supervisor
+
+log = logging.getLogger("manyhats.parent")
+
+STOP_MARGIN_SECONDS = 10.0  # after draining, for the engine to let go of its memory
+
+
+def serve(settings: Settings, *, vllm_args: Sequence[str] = (), show: Callable[[str], None]) -> int:
+    """Run the server until it is told to stop; returns the exit status. `show` prints the banner.
+
+    Raises FlagRefused for a vLLM flag that the server sets itself, DataDirBusy when another server holds the data
+    directory and PortTaken when it cannot listen: all before anything large is loaded.
+    """
+    refuse_owned([*shlex.split(settings.vllm_args), *vllm_args])
+    logs.configure(settings)
+    with DataLock(settings.data_dir) as lock:
+        port = listening.claim_port(settings.host, settings.port)
+        address = listening.url(settings.host, port)
+        lock.write_address(address)
+        supervisor = Supervisor(
+            [api_child(port, address, vllm_args)],
+            patience=Patience(drain=settings.drain_seconds + STOP_MARGIN_SECONDS),
+            on_ready=partial(_tell_ready, settings, address, show),
+        )
+        log.info("starting; the first answer takes up to a minute, %s/ready says when", address)
+        return supervisor.run()
+
+
+def api_child(port: int, address: str, vllm_args: Sequence[str] = ()) -> Child:
+    """The process with the HTTP API and vLLM's client; its settings are this process's environment."""
+    return Child(
+        name="the API process",
+        argv=[sys.executable, "-m", "server", "api", "--parent", str(os.getpid()), "--", *vllm_args],
+        env={"MANYHATS_PORT": str(port)},  # the same one after each restart, also when any would do
+        wait_ready=partial(probe.wait_ready, address),
+    )
+
+
+def _tell_ready(settings: Settings, address: str, show: Callable[[str], None], child: Child, seconds: float) -> None:
+    listing = probe.list_models(address, os.environ.get("MANYHATS_API_KEY", ""))
+    show(banner(address, seconds, listing, settings.base_name))
+    log.info("%s is ready after %.1f s", child.name, seconds)
