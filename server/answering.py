@@ -74,6 +74,8 @@ async def start(
 ) -> tuple[Answer, RequestMeter, Ticket]:
     """Wait for a place and a slot, then ask the engine; what is held is on `stack`."""
     meter = stack.enter_context(services.metrics.request(plan.label, dialect))
+    if plan.version is not None:
+        stack.callback(services.slots.claim(plan.version))  # its files stay while this request waits
     try:
         ticket = await stack.enter_async_context(services.admission.enter(caller, estimated_tokens(body)))
         adapter = None

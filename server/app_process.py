@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shlex
 import signal
 import socket
 import sys
@@ -48,7 +47,7 @@ def main(extra: Sequence[str] = ()) -> int:
     sock = listen(settings)
     import uvloop
 
-    return uvloop.run(_run(settings, sock, extra or shlex.split(os.environ.get("MANYHATS_SERVE_EXTRA", ""))))
+    return uvloop.run(_run(settings, sock, extra))
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -141,7 +140,7 @@ async def _follow(services: object) -> None:
 
     assert isinstance(services, Services)
     feed = Feed(services.database)
-    seen = await run_in(services.storage_pool, feed.generations)
+    seen: dict[str, int] = {}  # so that what changed while the server started is read too
     refreshers = {
         "keys": services.keys.refresh,
         "adapters": services.registry.refresh,

@@ -175,7 +175,7 @@ def _whole(call: Call, text: str, usage: Usage) -> dict[str, Any]:
 
 
 def _response(call: Call, text: str | None, usage: Usage | None) -> dict[str, Any]:
-    content = {"type": "output_text", "text": text, "annotations": [], "logprobs": None}
+    content: dict[str, Any] = {"type": "output_text", "text": text, "annotations": [], "logprobs": None}
     item = {
         "id": f"msg_{call.request_id}",
         "type": "message",

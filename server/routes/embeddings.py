@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from retrieval import cl100k
-from retrieval.embedding import Embedder
+from retrieval.embedding import Embedder, Vectors
 from server.auth import may_use
 from server.errors import ApiError, model_not_found
 from server.routes.models import EMBEDDER
@@ -72,7 +72,7 @@ async def create_embeddings(body: EmbeddingRequest, caller: CallerDep, services:
     return JSONResponse({"object": "list", "data": data, "model": body.model, "usage": usage}, headers=ticket.headers)
 
 
-def _embed(embedder: Embedder, texts: list[str]) -> tuple[object, int]:
+def _embed(embedder: Embedder, texts: list[str]) -> tuple[Vectors, int]:
     return embedder.embed(texts), embedder.count_tokens(texts)
 
 
@@ -81,6 +81,6 @@ def _texts(given: str | list[int] | list[str] | list[list[int]]) -> list[str]:
         return [given]
     many = [given] if isinstance(given[0], int) else given
     try:
-        return [one if isinstance(one, str) else cl100k.decode(one) for one in many]  # type: ignore[arg-type]  # pydantic has checked the four shapes
+        return [one if isinstance(one, str) else cl100k.decode(one) for one in many]
     except cl100k.UnknownToken as error:
         raise ApiError(400, f"input: {error}", param="input", code="invalid_token") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
+from adapters.names import SHORT_DIGITS
 from server.services import ServicesDep, get_caller
 
 router = APIRouter()
@@ -31,5 +32,11 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
     """Prometheus text: ours by adapter, then vLLM's with public names."""
     if not services.settings.metrics_open:
         await get_caller(request, services)
-    text = services.metrics.render(services.engine.metrics(), services.registry.public_name)
+    text = services.metrics.render(services.engine.metrics(), _public_id)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _public_id(engine_name: str) -> str:
+    """`<adapter>@<64 hex>` as clients know it."""
+    name, _, digest = engine_name.rpartition("@")
+    return f"{name}@{digest[:SHORT_DIGITS]}"
