@@ -275,7 +275,7 @@ def _bucket(bucket: Bucket | None, per_minute: int | None, now: float) -> Bucket
 
 
 def _whole(seconds: float) -> int:
-    return max(1, math.ceil(seconds))
+    return max(1, math.ceil(seconds - ROUNDING))
 
 
 def _headers(usage: Usage) -> dict[str, str]:
