@@ -87,8 +87,11 @@ class Registry:
         return self._catalogue.list()
 
     def pinned(self) -> tuple[Version, ...]:
-        """The versions that pinned names of the served base mean now, oldest name first."""
-        return self._catalogue.pinned()
+        """The versions that belong into the engine's slots for good: what pinned names of the served base mean now.
+
+        Oldest name first, and no more than `max_pins`, which may have been larger when they were pinned.
+        """
+        return self._catalogue.pinned()[: self._max_pins]
 
     def path(self, version: Version) -> Path:
         """The folder with the version's two files; raises AdapterNotFound when somebody took them away."""
