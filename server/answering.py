@@ -95,8 +95,6 @@ async def start(
         raise _as_api_error(error, dialect) from error
     # runs before the ticket is given back, since a stack unwinds backwards
     stack.callback(_settle, answer, ticket, meter)
-    if answer.frames is None:
-        meter.first_token()
     return answer, meter, ticket
 
 
@@ -131,7 +129,7 @@ async def timed_frames(
 
 
 class _Deadline:
-    """Interrupts the wait inside its `with` when the time has come; time spent elsewhere is noticed at the next wait."""
+    """Interrupts the wait inside its `with` when time is up; time spent elsewhere is noticed at the next wait."""
 
     def __init__(self, when: float | None) -> None:
         self._task = asyncio.current_task()

@@ -21,6 +21,11 @@ ROUTERS = (
 )
 
 
+RATE_LIMIT_HEADERS = [
+    f"x-ratelimit-{figure}-{kind}" for figure in ("limit", "remaining", "reset") for kind in ("requests", "tokens")
+]
+
+
 def create_app(services: Services) -> FastAPI:
     """Every route and middleware; import and call have no other effect."""
     app = FastAPI(title="Manyhats", docs_url=None, redoc_url=None, openapi_url=None)
@@ -36,7 +41,7 @@ def create_app(services: Services) -> FastAPI:
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["X-Request-Id"],
+            expose_headers=["X-Request-Id", "Retry-After", *RATE_LIMIT_HEADERS],
         )
     app.add_middleware(RequestLog, metrics=services.metrics)
     return app

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from adapters.errors import AdapterError
+from adapters.sources import Sources
 from server.intake import Intake, Order
 from server.settings import DEMO_DIR
 from server.storage.assistants import Assistants
@@ -31,7 +32,8 @@ def install_demo(intake: Intake, assistants: Assistants, data_dir: Path, folder:
 
 
 def _install(intake: Intake, path: Path) -> None:
-    order = Order(name=path.name, source=f"demo/{path.name}", stage=lambda sources, into: sources.copy(path, into))
+    own = Sources(roots=(path.parent,), remotes=(), max_bytes=intake.max_bytes)  # whatever roots the user allows
+    order = Order(name=path.name, source=f"demo/{path.name}", stage=lambda _, into: own.stage_folder(path, into))
     try:
         intake.take(order)
     except AdapterError as error:  # the user's own adapter of that name, say: the server starts all the same

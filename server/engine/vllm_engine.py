@@ -1,7 +1,7 @@
 """The real engine: vLLM in this process's event loop, its core and workers in processes of their own.
 
 The only file that imports vllm. It builds vLLM's serving layer and calls it directly, so that tools, structured
-outputs, logprobs, reasoning and usage are vLLM's; what is ours is the name that an answer carries and the shape of errors.
+outputs, logprobs, reasoning and usage are vLLM's; ours are the name that an answer carries and the shape of errors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
-from prometheus_client import generate_latest
+from prometheus_client import REGISTRY, Gauge, generate_latest
 from pydantic import ValidationError
 from starlette.datastructures import State
 from vllm import __version__ as vllm_version
@@ -55,6 +55,8 @@ from server.settings import Settings
 
 DEAD = "the engine has died and is being started anew; try again in a minute"
 
+LOADS_PER_CLEARING = 64
+
 _public_name: ContextVar[str] = ContextVar("public_name")
 
 
@@ -66,6 +68,7 @@ class VllmEngine:
         self._client = client
         self._state = state
         self._models = state.openai_serving_models
+        self._loads = 0
         self._base_name = self._models.base_model_paths[0].name
         # every dialect asks for the name within its own request's task, so a context variable tells it
         self._models.model_name = lambda lora_request=None: _public_name.get()
@@ -151,6 +154,9 @@ class VllmEngine:
         except Exception as error:
             raise LoadFailed(f"the engine did not take {adapter.engine_name!r}: {error}") from error
         self._models.lora_requests[adapter.engine_name] = request
+        self._loads += 1
+        if self._loads % LOADS_PER_CLEARING == 0:
+            _clear_mixtures()
 
     async def unload(self, adapter: EngineAdapter) -> None:
         self._models.lora_requests.pop(adapter.engine_name, None)
@@ -249,6 +255,13 @@ def _start_client(args: Any) -> AsyncLLM:
         enable_log_requests=False,
         disable_log_stats=engine_args.disable_log_stats,
     )
+
+
+def _clear_mixtures() -> None:
+    """Drop vLLM's series for mixtures of adapters that ran together: it keeps one for each that there ever was."""
+    collector = REGISTRY._names_to_collectors.get("vllm:lora_requests_info")
+    if isinstance(collector, Gauge):
+        collector.clear()
 
 
 def _takes_system_role(client: AsyncLLM) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
-import httpx
 import httpx2
 import numpy as np
 import openai
@@ -118,13 +117,11 @@ async def client(http: httpx2.AsyncClient) -> openai.AsyncOpenAI:
 
 
 @pytest.fixture
-async def claude(services: Services) -> AsyncIterator[anthropic.AsyncAnthropic]:
+async def claude(http: httpx2.AsyncClient) -> anthropic.AsyncAnthropic:
     """Anthropic's client, on the same app."""
-    transport = httpx.ASGITransport(app=create_app(services))  # type: ignore[arg-type]  # the two libraries' ASGI types differ in name only
-    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000") as inner:
-        yield anthropic.AsyncAnthropic(
-            api_key="none-needed", base_url="http://127.0.0.1:8000", http_client=inner, max_retries=0
-        )
+    return anthropic.AsyncAnthropic(
+        api_key="none-needed", base_url="http://127.0.0.1:8000", http_client=http, max_retries=0
+    )
 
 
 @pytest.fixture
