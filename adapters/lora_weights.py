@@ -47,9 +47,9 @@ class LoraWeights:
     def open(cls, path: Path) -> LoraWeights:
         """Raises AdapterRefused for a bad file, unknown or doubled tensors, wrong types and shapes, missing halves."""
         file = SafetensorsFile.open(path)
-        if not file.tensors:
-            raise AdapterRefused("empty", f"{path.name} holds no tensors; train the adapter and save it again")
         ignored = tuple(name for name in file.tensors if _BASE_COPY.fullmatch(name))
+        if len(ignored) == len(file.tensors):
+            raise AdapterRefused("empty", f"{path.name} holds no LoRA tensors; train the adapter and save it again")
         halves = _halves(file, skip=ignored)
         return cls(file=file, pairs=tuple(_pairs(file, halves)), ignored=ignored)
 
