@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from contextvars import ContextVar
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 from prometheus_client import REGISTRY, Gauge, generate_latest
 from pydantic import ValidationError
@@ -49,7 +49,7 @@ from server.engine.base import (
     Tool,
     Usage,
 )
-from server.engine.vllm_flags import vllm_flags
+from server.engine.vllm_flags import FlagRefused, vllm_flags
 from server.engine.vllm_frames import event_usage, mended, refusal, refused_fields, validation_refusal
 from server.settings import Settings
 
@@ -76,7 +76,7 @@ class VllmEngine:
     @classmethod
     async def start(cls, settings: Settings, *, device: str, extra: Sequence[str] = ()) -> VllmEngine:
         """Start the engine core and its workers; takes about half a minute, off the event loop."""
-        args = make_arg_parser(FlexibleArgumentParser()).parse_args(vllm_flags(settings, device=device, extra=extra))
+        args = make_arg_parser(_Parser()).parse_args(vllm_flags(settings, device=device, extra=extra))
         validate_parsed_serve_args(args)
         client = await asyncio.to_thread(_start_client, args)
         try:
@@ -196,6 +196,13 @@ class VllmEngine:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._client.shutdown)
+
+
+class _Parser(FlexibleArgumentParser):
+    """vLLM's parser, but a bad flag is an exception: exiting is for whoever started the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise FlagRefused(f"vLLM does not take these flags: {message}")
 
 
 async def _streamed(call: Call, result: AsyncIterator[Any], raw: Any) -> Answer:

@@ -87,9 +87,9 @@ def vllm_flags(settings: Settings, *, device: str, extra: Sequence[str] = ()) ->
         flags += ["--enable-auto-tool-choice", "--tool-call-parser", tool_parser]
     if reasoning_parser:
         flags += ["--reasoning-parser", reasoning_parser]
-    if settings.is_demo:
+    if settings.is_demo and not _given(further, "--structured-outputs-config"):
         # a weak model fills JSON with white space until max_tokens
-        flags += ["--structured-outputs-config.disable_any_whitespace", "true"]
+        flags += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
     return flags + further
 
 
