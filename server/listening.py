@@ -10,7 +10,7 @@ import psutil
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  # what to call to reach a server there
 
 
-class PortTaken(Exception):
+class PortTaken(OSError):
     """Nothing can listen on that address; the message says who does, and what would work."""
 
 

@@ -1,0 +1,222 @@
+"""`manyhats adapters`: over HTTP to a running server, else on the data directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from server.cli_output import CommandFailed, moment, print_fields, print_json, print_table, size
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="LoRA adapters: add, look at, move a name between versions, remove.\n\nTalks to the server at --url (or "
+    "MANYHATS_URL, with the key in MANYHATS_API_KEY), else to the one that runs on this data directory, else works on "
+    "the data directory itself.",
+)
+
+Url = Annotated[str, typer.Option("--url", help="The server's address, for example http://127.0.0.1:8000.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(help="The adapter's name.")]
+
+POLL_SECONDS = 0.5
+
+
+@app.command(
+    epilog="manyhats adapters add ./my-lora --name legal\n\n"
+    "manyhats adapters add hf://org/repo@main --name legal\n\n"
+    "manyhats adapters add ./better --name legal --new-version --activate"
+)
+def add(
+    source: Annotated[str, typer.Argument(help="Its folder, .zip or .tar.gz; or hf://, s3:// as the server allows.")],
+    name: Annotated[str, typer.Option("--name", help="What clients shall write as `model`.")],
+    new_version: Annotated[bool, typer.Option("--new-version", help="A further version of a name that is there.")] = (
+        False
+    ),
+    activate: Annotated[bool, typer.Option("--activate", help="Move the name to the new version at once.")] = False,
+    pin: Annotated[bool, typer.Option("--pin", help="Keep it in a slot of its own.")] = False,
+    rank: Annotated[int | None, typer.Option("--rank", help="Cut to this rank first, by truncated SVD.")] = None,
+    url: Url = "",
+    as_json: Json = False,
+) -> None:
+    """Register an adapter, or a further version of one. It is checked before any engine sees it."""
+    from server.client import connect
+    from server.packing import packed
+
+    if activate and not new_version:
+        raise CommandFailed("--activate goes with --new-version; a new name points to its first version anyway")
+    path = f"/v1/adapters/{name}/versions" if new_version else "/v1/adapters"
+    fields: dict[str, Any] = {} if new_version else {"name": name, "pin": pin}
+    fields |= {"activate": True} if activate else {}
+    with connect(url) as api:
+        if "://" in source:
+            body = fields | {"source": source} | ({"convert": {"rank": rank}} if rank else {})
+            shown = _settled(api, api.call("POST", path, json=body))
+        else:
+            form = {key: str(value).lower() if isinstance(value, bool) else value for key, value in fields.items()}
+            form |= {"convert": f'{{"rank": {rank}}}'} if rank else {}
+            with packed(Path(source)) as archive:
+                shown = api.call("POST", path, form=form, file=archive)
+        _print_adapter(shown, as_json=as_json, is_local=api.is_local)
+
+
+@app.command("list")
+def list_adapters(url: Url = "", as_json: Json = False) -> None:
+    """Every adapter, what its name means now, and whether it fits the base model."""
+    from server.client import connect
+
+    with connect(url) as api:
+        found = [_honest(one, is_local=api.is_local) for one in api.call("GET", "/v1/adapters")["data"]]
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (
+            one["name"],
+            one["status"] if one["fits"] else f"made for {one['base']}",
+            _traffic(one),
+            len(one["versions"]),
+            "pinned" if one["pinned"] else "",
+            moment(one["created_at"]),
+        )
+        for one in found
+    ]
+    columns = ("name", "status", "means", "versions", "", "created")
+    print_table(columns, rows, empty="No adapters yet. `manyhats adapters add FOLDER --name NAME` adds one.")
+
+
+@app.command()
+def show(name: Name, url: Url = "", as_json: Json = False) -> None:
+    """One adapter: its versions, where they came from, and what the check found."""
+    from server.client import connect
+
+    with connect(url) as api:
+        _print_adapter(api.call("GET", f"/v1/adapters/{name}"), as_json=as_json, is_local=api.is_local)
+
+
+@app.command(
+    epilog="manyhats adapters alias legal 4f1a22\n\nmanyhats adapters alias legal previous\n\n"
+    "manyhats adapters alias legal 4f1a22=95 9bc001=5"
+)
+def alias(
+    name: Name,
+    versions: Annotated[
+        list[str], typer.Argument(help="A version's id or digest, `previous`, or several as VERSION=WEIGHT.")
+    ],
+    url: Url = "",
+    as_json: Json = False,
+) -> None:
+    """Move a name to another version: an upgrade, a rollback (`previous`) or a share of the traffic."""
+    from server.client import connect
+
+    with connect(url) as api:
+        shown = api.call("POST", f"/v1/adapters/{name}/alias", json=_target(versions))
+        _print_adapter(shown, as_json=as_json, is_local=api.is_local)
+
+
+@app.command()
+def pin(
+    name: Name,
+    off: Annotated[bool, typer.Option("--off", help="Let it share slots again.")] = False,
+    url: Url = "",
+    as_json: Json = False,
+) -> None:
+    """Keep an adapter in an engine slot of its own, so that it never waits for one."""
+    from server.client import connect
+
+    with connect(url) as api:
+        shown = api.call("POST", f"/v1/adapters/{name}/pin", json={"pinned": not off})
+        _print_adapter(shown, as_json=as_json, is_local=api.is_local)
+
+
+@app.command()
+def remove(
+    name: Name,
+    version: Annotated[str, typer.Option("--version", help="Only this version, which no name may point to.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    url: Url = "",
+) -> None:
+    """Remove a name with its versions and their files. Requests that run end first."""
+    from server.client import connect
+
+    what = f"version {version} of {name}" if version else f"{name} with all its versions"
+    if not yes:
+        typer.confirm(f"Remove {what}?", abort=True)
+    with connect(url) as api:
+        api.call("DELETE", f"/v1/adapters/{name}/versions/{version}" if version else f"/v1/adapters/{name}")
+    typer.echo(f"removed {what}")
+
+
+def _target(versions: list[str]) -> dict[str, Any]:
+    if len(versions) == 1 and "=" not in versions[0]:
+        return {"version": versions[0]}
+    traffic = {}
+    for word in versions:
+        version, _, weight = word.partition("=")
+        if not weight.isdigit():
+            raise CommandFailed(f"{word!r}: give one version, or several as VERSION=WEIGHT, such as 4f1a22=95 9bc001=5")
+        traffic[version] = int(weight)
+    return {"traffic": traffic}
+
+
+def _settled(api: Any, shown: dict[str, Any]) -> dict[str, Any]:
+    """What became of a source that the server fetches in the background."""
+    while shown["status"] == "staging":
+        api.wait(POLL_SECONDS)
+        shown = api.call("GET", f"/v1/adapters/{shown['name']}")
+    if shown["status"] == "failed":
+        raise CommandFailed(f"{shown['source']}: {shown['error']}")
+    return shown
+
+
+def _honest(adapter: dict[str, Any], *, is_local: bool) -> dict[str, Any]:
+    """Without what only an engine knows when there is none."""
+    if not is_local:
+        return adapter
+    versions = [{key: value for key, value in one.items() if key != "loaded"} for one in adapter["versions"]]
+    return {**adapter, "versions": versions}
+
+
+def _print_adapter(adapter: dict[str, Any], *, as_json: bool, is_local: bool) -> None:
+    adapter = _honest(adapter, is_local=is_local)
+    if as_json:
+        print_json(adapter)
+        return
+    print_fields(
+        {
+            "name": adapter["name"],
+            "status": adapter["status"],
+            "error": adapter["error"],
+            "means": _traffic(adapter),
+            "pinned": "yes" if adapter["pinned"] else "",
+            "base": adapter["base"] if adapter["fits"] else f"{adapter['base']}, which is not served now",
+            "source": adapter["source"],
+            "warnings": "; ".join(_warnings(adapter)),
+        }
+    )
+    columns = ("version", "rank", "size", "source", "created", "")
+    rows = [
+        (
+            one["id"],
+            one["rank"],
+            size(one["bytes"]),
+            one["source"],
+            moment(one["created_at"]),
+            one["error"] or ("loaded" if one.get("loaded") else ""),
+        )
+        for one in adapter["versions"]
+    ]
+    print_table(columns, rows, empty="no versions")
+
+
+def _warnings(adapter: dict[str, Any]) -> list[str]:
+    found = [warning for one in adapter["versions"] for warning in one["details"].get("warnings", [])]
+    return list(dict.fromkeys(found))
+
+
+def _traffic(adapter: dict[str, Any]) -> str:
+    shares: dict[str, int] = adapter["traffic"]
+    if len(shares) == 1:
+        return next(iter(shares))
+    return ", ".join(f"{version}={weight}" for version, weight in shares.items())

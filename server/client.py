@@ -1,0 +1,129 @@
+"""The command line's way to the API: over HTTP to a running server, or to the same routes over the data directory.
+
+with connect(url="") as api:
+    api.call("GET", "/v1/adapters")  # the JSON of the answer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from server.cli_output import CommandFailed
+from server.settings import load_settings
+from server.storage.data_lock import read_address
+
+TIMEOUT = httpx2.Timeout(600.0, connect=10.0)  # seconds; registering reads and checks all weights
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Api:
+    """Calls one after the other; between them, what the application does in the background goes on only in `wait`."""
+
+    def __init__(self, runner: asyncio.Runner, client: httpx2.AsyncClient, *, is_local: bool) -> None:
+        self._runner = runner
+        self._client = client
+        self.is_local = is_local  # no server runs: nothing is loaded anywhere
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Mapping[str, Any] | None = None,
+        params: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        file: Path | None = None,
+    ) -> dict[str, Any]:
+        """The answer's JSON object; `file` is sent as a form's field of that name. Raises CommandFailed."""
+        return self._runner.run(self._call(method, path, json, params, form, file))
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass before asking again."""
+        self._runner.run(asyncio.sleep(seconds))
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        json: Mapping[str, Any] | None,
+        params: Mapping[str, str] | None,
+        form: Mapping[str, str] | None,
+        file: Path | None,
+    ) -> dict[str, Any]:
+        try:
+            if file is None:
+                answer = await self._client.request(method, path, json=json, params=params)
+            else:
+                with file.open("rb") as stream:
+                    files = {"file": (file.name, stream, "application/octet-stream")}
+                    answer = await self._client.request(method, path, data=form, files=files)
+        except httpx2.TransportError as error:
+            raise CommandFailed(_no_answer(str(self._client.base_url), error)) from error
+        if answer.is_success:
+            return dict(answer.json())
+        raise CommandFailed(_refusal(answer))
+
+
+@contextmanager
+def connect(url: str = "") -> Iterator[Api]:
+    """The server at `url`, else MANYHATS_URL, else the one that holds the data directory, else the data directory."""
+    url = url or os.environ.get("MANYHATS_URL", "")
+    settings = load_settings()
+    address = url or read_address(settings.data_dir)
+    with asyncio.Runner() as runner:
+        if address:
+            client = httpx2.AsyncClient(
+                base_url=address.rstrip("/").removesuffix("/v1"),
+                headers=_key_header(),
+                timeout=TIMEOUT,
+                trust_env=urlsplit(address).hostname not in LOOPBACK,  # no proxy leads to this machine
+            )
+            try:
+                yield Api(runner, client, is_local=False)
+            finally:
+                runner.run(client.aclose())
+            return
+        from server.offline import Offline  # seconds of imports, which a client of a running server does not need
+
+        try:
+            offline = Offline(settings)
+        except ValueError as error:  # the base model cannot be read, and without it nothing can be checked
+            raise CommandFailed(str(error)) from error
+        with offline as application:
+            transport = httpx2.ASGITransport(app=application.app)
+            yield Api(
+                runner,
+                httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=TIMEOUT),
+                is_local=True,
+            )
+            runner.run(application.settle())
+
+
+def _key_header() -> dict[str, str]:
+    key = os.environ.get("MANYHATS_API_KEY", "")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _no_answer(address: str, error: Exception) -> str:
+    return (
+        f"no server answers at {address} ({type(error).__name__}); start one with `manyhats serve`, "
+        "or leave --url and MANYHATS_URL out to work on the data directory"
+    )
+
+
+def _refusal(answer: httpx2.Response) -> str:
+    try:
+        message = str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {answer.status_code}, and not as Manyhats does: {answer.text[:200]!r}"
+    if answer.status_code == 401:
+        return f"{message}; the key is read from MANYHATS_API_KEY"
+    return message

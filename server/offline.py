@@ -1,0 +1,86 @@
+"""The administration routes over a data directory that no server holds: what `manyhats adapters` uses then.
+
+The same application, registry and checks as a server's, without an engine: one behaviour, written once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+
+from adapters.base_model import BaseModel
+from retrieval.embedding import BUNDLED, BUNDLED_NAME, Embedder
+from server.app import create_app
+from server.auth import LOCAL, Authenticator
+from server.boot import assemble
+from server.engine.fake import FakeEngine
+from server.services import Services
+from server.settings import Settings
+from server.slots import Slots
+from server.storage.callers import Caller
+from server.storage.data_lock import DataLock
+from server.storage.database import Database
+
+
+class Offline:
+    """Holds the data directory's lock while it is open, so that no server starts meanwhile."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises DataDirBusy, StorageError, or ValueError for a base model that cannot be read."""
+        self._lock = DataLock(settings.data_dir)
+        try:
+            self._services = _services(settings)
+        except BaseException:
+            self._lock.close()
+            raise
+        self.app: FastAPI = create_app(self._services)
+
+    async def settle(self) -> None:
+        """Until what was begun in the background is done."""
+        await self._services.background.drain(3600.0)
+
+    def __enter__(self) -> Offline:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._services.close()
+        self._lock.close()
+
+
+class _Owner(Authenticator):
+    """Who can write the data directory needs no key."""
+
+    def caller(self, headers: Headers) -> Caller:
+        return LOCAL
+
+
+class _NoSlots(Slots):
+    """There is no engine to load anything into."""
+
+    async def follow_pins(self) -> None:
+        return
+
+
+class _EmbedderName(Embedder):
+    """The embedder's name, which no adapter may take; the model itself is not needed."""
+
+    def __init__(self, model: str) -> None:
+        self.name = BUNDLED_NAME if model == BUNDLED else Path(model).name if Path(model).is_dir() else model
+
+
+def _services(settings: Settings) -> Services:
+    base = BaseModel.read(settings.model)
+    database = Database(settings.sql_url)
+    database.migrate()
+    engine = FakeEngine()
+    services = assemble(
+        settings, engine=engine, base=base, embedder=_EmbedderName(settings.embedder), database=database
+    )
+    slots = _NoSlots(
+        engine, services.registry, services.metrics, slots=settings.max_adapters, held=settings.held_adapters
+    )
+    return replace(services, authenticator=_Owner(services.keys, settings), slots=slots)
