@@ -211,7 +211,7 @@ def _check_init(init: object) -> None:
         return
     name = init.lower()
     if name.startswith(("pissa", "olora")):
-        way = "ask for its conversion when you register it, or save it"
+        way = "register it with convert, or save it"
     elif name.startswith(MODIFIES_BASE):
         way = "save it"
     else:
