@@ -12,8 +12,9 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, upd
 
 from adapters import tables
 from adapters.adapter import Adapter, Version
-from adapters.errors import PinLimit
+from adapters.errors import AdapterNotFound, PinLimit
 from adapters.manifest import Manifest
+from adapters.names import shown
 from adapters.routing import traffic_from
 
 GONE = "its files are gone from the store; register the same bytes again"
@@ -31,6 +32,14 @@ def read_adapter(connection: Connection, name: str) -> Adapter | None:
     """One adapter as the database has it now."""
     found = read_adapters(connection, name)
     return found[0] if found else None
+
+
+def the_adapter(connection: Connection, name: str) -> Adapter:
+    """The same; raises AdapterNotFound."""
+    adapter = read_adapter(connection, name)
+    if adapter is None:
+        raise AdapterNotFound(f"no adapter named {shown(name)}")
+    return adapter
 
 
 def read_adapters(connection: Connection, name: str | None = None) -> list[Adapter]:
@@ -101,13 +110,23 @@ def pin(connection: Connection, name: str, base_fingerprint: str, limit: int | N
         )
 
 
-def put_version(connection: Connection, name: str, manifest: Manifest, *, source: str, created_at: float) -> None:
-    """A new version; the database gives it its id."""
-    columns = {"digest": manifest.digest, "rank": manifest.rank, "size_bytes": manifest.size_bytes}
-    rest = {field.name: getattr(manifest, field.name) for field in fields(manifest) if field.name not in columns}
-    details = {**rest, **rest.pop("details")}
-    row = {"adapter": name, **columns, "source": source, "created_at": created_at, "details": details}
-    connection.execute(insert(tables.versions).values(**row))
+def put_version(
+    connection: Connection, name: str, manifest: Manifest, *, source: str, created_at: float
+) -> tuple[Version, bool]:
+    """The name's version with these bytes, whose files are there, and whether it is new; the database gives ids."""
+    known = the_adapter(connection, name).having(manifest.digest)
+    if known is None:
+        columns = {"digest": manifest.digest, "rank": manifest.rank, "size_bytes": manifest.size_bytes}
+        rest = {field.name: getattr(manifest, field.name) for field in fields(manifest) if field.name not in columns}
+        further = rest.pop("details")
+        details = {**rest, **further}
+        row = {"adapter": name, **columns, "source": source, "created_at": created_at, "details": details}
+        connection.execute(insert(tables.versions).values(**row))
+    elif known.error is not None:
+        set_version(connection, known, error=None)
+    version = the_adapter(connection, name).having(manifest.digest)
+    assert version is not None
+    return version, known is None
 
 
 def set_version(connection: Connection, version: Version, **fields: Any) -> None:

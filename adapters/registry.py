@@ -26,7 +26,7 @@ from adapters.adapter import Adapter, Version
 from adapters.catalogue import Catalogue, other_base
 from adapters.errors import AdapterNotFound, AliasInvalid, InUse, NameTaken
 from adapters.manifest import Manifest
-from adapters.names import check_name, shown
+from adapters.names import check_name
 from adapters.ports import Blobs, Store
 from adapters.routing import Traffic
 from adapters.shelf import Shelf
@@ -123,7 +123,7 @@ class Registry:
                 self._put_adapter(connection, name, source=source, pinned=pin, status="staging", traffic=[])
             elif pin and not adapter.pinned:
                 self._pin(connection, name)
-            return self._now(connection, name)
+            return ledger.the_adapter(connection, name)
 
     def fail(self, name: str, error: str) -> None:
         """Say why what was begun did not become an adapter; the entry stays until it is retried or removed."""
@@ -190,17 +190,17 @@ class Registry:
             adapter = self._ready(connection, name)
             target = adapter.shares(traffic) if traffic is not None else adapter.target(version or "")
             self._move(connection, adapter, target)
-            return self._now(connection, name)
+            return ledger.the_adapter(connection, name)
 
     def set_pinned(self, name: str, pinned: bool) -> Adapter:
         """Keep what the name means in the engine, or no longer; raises AdapterNotFound or PinLimit."""
         with self._write(name) as connection:
-            adapter = self._now(connection, name)
+            adapter = ledger.the_adapter(connection, name)
             if pinned and not adapter.pinned:
                 self._pin(connection, name)
             elif not pinned:
                 ledger.set_adapter(connection, name, pinned=False)
-            return self._now(connection, name)
+            return ledger.the_adapter(connection, name)
 
     def record(self, version: Version, facts: Mapping[str, Any]) -> None:
         """Add JSON-able facts to the version's details; a version that is gone is passed over."""
@@ -212,7 +212,7 @@ class Registry:
     def remove(self, name: str) -> builtins.list[Version]:
         """Forget a name of any base and its versions, and return them; `collect` takes their files. AdapterNotFound."""
         with self._write(name) as connection:
-            adapter = self._now(connection, name)
+            adapter = ledger.the_adapter(connection, name)
             ledger.remove_adapter(connection, name)
             return builtins.list(adapter.versions)
 
@@ -222,7 +222,7 @@ class Registry:
         Raises AdapterNotFound, VersionAmbiguous, NameInvalid, and InUse while the name points to it.
         """
         with self._write(name) as connection:
-            adapter = self._now(connection, name)
+            adapter = ledger.the_adapter(connection, name)
             found = adapter.find(version)
             if found in adapter.active:
                 raise InUse(f"{name!r} points to {found.id}; move the alias to another version first")
@@ -255,14 +255,8 @@ class Registry:
         with self._reading, self._database.read() as connection:
             self._catalogue = self._catalogue.having(name, ledger.read_adapter(connection, name))
 
-    def _now(self, connection: Connection, name: str) -> Adapter:
-        adapter = ledger.read_adapter(connection, name)
-        if adapter is None:
-            raise AdapterNotFound(f"no adapter named {shown(name)}")
-        return adapter
-
     def _ready(self, connection: Connection, name: str) -> Adapter:
-        adapter = self._now(connection, name)
+        adapter = ledger.the_adapter(connection, name)
         self._check_base(adapter)
         if not adapter.versions:
             raise AdapterNotFound(f"adapter {name!r} has no version yet; its status is {adapter.status!r}")
@@ -278,14 +272,7 @@ class Registry:
         self, connection: Connection, name: str, folder: Path, manifest: Manifest, source: str
     ) -> tuple[Version, bool]:
         self._shelf.put(folder, manifest.digest)
-        known = self._now(connection, name).having(manifest.digest)
-        if known is None:
-            ledger.put_version(connection, name, manifest, source=source, created_at=self._clock())
-        elif known.error is not None:
-            ledger.set_version(connection, known, error=None)
-        version = self._now(connection, name).having(manifest.digest)
-        assert version is not None
-        return version, known is None
+        return ledger.put_version(connection, name, manifest, source=source, created_at=self._clock())
 
     def _move(self, connection: Connection, adapter: Adapter, target: Traffic) -> None:
         if target == adapter.traffic:

@@ -277,6 +277,16 @@ def test_more_pins_than_slots_now_are_the_oldest(
     registry.add("a", *stage("two"), source="upload", pin=True)
     smaller = Registry(database, blobs, base_name="demo", base_fingerprint="f" * 64, max_pins=1)
     assert smaller.pinned() == (first,)
+    assert smaller.set_pinned("a", True).pinned  # as it was
+
+
+def test_what_is_being_fetched_counts_as_one_pin_and_what_failed_as_none(registry: Registry, stage: Stage):
+    registry.begin("a", "hf://org/a", pin=True)
+    registry.add("b", *stage("one"), source="upload", pin=True)
+    with pytest.raises(PinLimit):
+        registry.begin("c", "hf://org/c", pin=True)
+    registry.fail("a", "not there")
+    registry.begin("c", "hf://org/c", pin=True)
 
 
 def test_facts_are_added_to_a_version(registry: Registry, stage: Stage):
@@ -347,6 +357,8 @@ def test_asking_twice_for_one_source_does_no_harm(registry: Registry, stage: Sta
     assert registry.add("legal", *stage("one"), source="hf://org/legal", begun=True) == (version, False)
     with pytest.raises(NameTaken, match="/versions"):
         registry.begin("legal", "hf://org/other")
+    add_version(registry, stage, "legal", "two")
+    assert registry.begin("legal", "hf://org/legal").status == "ready"
 
 
 # Another base

@@ -59,14 +59,17 @@ def test_bytes_registered_between_looking_and_deleting_stay(registry: Registry, 
     assert registry.path(registry.resolve("again")) == registry.path(version)
 
 
-def test_recovery_removes_what_was_half_done(registry: Registry, stage: Stage, blobs: LocalBlobs):
+def test_recovery_removes_what_was_half_done(registry: Registry, stage: Stage, blobs: LocalBlobs, tmp_path: Path):
     version, _ = registry.add("legal", *stage("one"), source="upload")
     registry.begin("fetched", "hf://org/legal")
     registry.begin("broken", "hf://org/broken")
     registry.fail("broken", "it holds NaN")
     orphan, manifest = stage("nobody's")
     blobs.commit(orphan, f"adapters/{manifest.digest}")
+    unfinished = tmp_path / "blobs" / "staging" / "of-a-dead-process"
+    unfinished.mkdir()
     registry.recover()
+    assert not unfinished.exists()
     assert blobs.keys("adapters/") == [f"adapters/{version.digest}"]
     assert [(adapter.name, adapter.status) for adapter in registry.list()] == [("broken", "failed"), ("legal", "ready")]
 
