@@ -229,7 +229,9 @@ class _ShortReads(io.FileIO):
     """A file that refuses long reads: zipfile reads the whole table of contents in one, of the size it claims."""
 
     def read(self, size: int | None = -1) -> bytes:
-        if size is None or not 0 <= size <= MAX_READ_BYTES:
+        if size is None or size < 0:
+            size = MAX_READ_BYTES  # the search for the archive's end reads what is left: at most 64 KiB
+        if size > MAX_READ_BYTES:
             raise SourceRefused(
                 "too_many_files", "the archive's table of contents is too long; pack only the two files"
             )

@@ -76,6 +76,10 @@ class Sources:
             follow = remote.fetch_from_hub if url.startswith("hf://") else remote.fetch
             follow(url, work, self.max_bytes)
 
+    def check(self, source: str) -> None:
+        """Whether a URL is allowed, without fetching anything; raises SourceRefused."""
+        self._checked_url(source)
+
     def _checked_url(self, url: str) -> str:
         match = _URL.fullmatch(url)
         if match is None:

@@ -18,8 +18,12 @@ from collections.abc import Iterator, Sequence
 
 import uvicorn
 
+from server.auth import Exposed, check_exposure
 from server.logs import configure, configure_engine
 from server.settings import Settings, load_settings
+from server.storage.database import Database
+from server.storage.errors import StorageError
+from server.storage.keys import Keys
 
 logger = logging.getLogger(__name__)
 
@@ -44,10 +48,27 @@ def main(extra: Sequence[str] = ()) -> int:
     settings = load_settings()
     configure(settings)
     configure_engine(settings)
+    if not may_listen(settings):
+        return 1
     sock = listen(settings)
     import uvloop
 
     return uvloop.run(_run(settings, sock, extra))
+
+
+def may_listen(settings: Settings) -> bool:
+    """Whether the address may be opened: any but loopback needs a key first. Says why not."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    database = Database(settings.sql_url)
+    try:
+        database.migrate()
+        check_exposure(settings, Keys(database, file=settings.api_keys_file).any_exist())
+    except (Exposed, StorageError) as error:
+        logger.error("%s", error)
+        return False
+    finally:
+        database.close()
+    return True
 
 
 def listen(settings: Settings) -> socket.socket:

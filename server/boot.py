@@ -26,6 +26,7 @@ from server.background import Background
 from server.demo import install_demo
 from server.engine.base import Engine
 from server.engine.fake import FakeEngine
+from server.first_load import FirstLoad
 from server.metrics import Metrics
 from server.routes.models import EMBEDDER
 from server.services import Services
@@ -141,7 +142,14 @@ def assemble(
             remotes=settings.adapter_sources,
             max_bytes=settings.max_adapter_bytes,
         ),
-        slots=Slots(engine, registry, metrics, slots=settings.max_adapters, held=settings.held_adapters),
+        slots=Slots(
+            engine,
+            registry,
+            metrics,
+            slots=settings.max_adapters,
+            held=settings.held_adapters,
+            first_load=None if settings.engine == "fake" else FirstLoad(engine, registry),
+        ),
         assistants=assistants,
         responses=Responses(database),
         catalogue=Catalogue(base_name=settings.base_name, registry=registry, assistants=assistants),

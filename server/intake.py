@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from adapters.base_model import BaseModel
-from adapters.sources import Sources
-
-from adapters import convert, preflight
+from adapters import preflight
 from adapters.adapter import Version
+from adapters.base_model import BaseModel
+from adapters.convert import convert
 from adapters.manifest import Manifest
 from adapters.registry import Registry
+from adapters.sources import Sources
 from server.storage.blobs import LocalBlobs
 
 Stage = Callable[[Sources, Path], None]
@@ -31,7 +31,8 @@ class Order:
     source: str  # as it is shown to admins: "upload", a folder or a URL
     stage: Stage
     pin: bool = False
-    rank: int | None = None  # cut to this rank by truncated SVD
+    convert: bool = False  # make a plain LoRA of it first: PiSSA and OLoRA exactly, larger ranks by truncated SVD
+    rank: int | None = None  # the rank to cut to; None keeps it
     begun: bool = False  # the name was taken before the bytes were fetched
     as_version: bool = False
     activate: bool = False
@@ -57,7 +58,7 @@ class Intake:
             folder, errors = self._converted(folder, work, order)
             manifest = preflight.check(folder, self.base, max_rank=self.max_rank, max_bytes=self.max_bytes)
             if errors:
-                manifest = _with_facts(manifest, {"conversion": {"rank": order.rank, "relative_error": errors}})
+                manifest = _with_facts(manifest, {"conversion": {"rank": manifest.rank, "relative_error": errors}})
             if order.as_version:
                 return self.registry.add_version(
                     order.name, folder, manifest, source=order.source, activate=order.activate
@@ -67,11 +68,11 @@ class Intake:
             )
 
     def _converted(self, folder: Path, work: Path, order: Order) -> tuple[Path, dict[str, float]]:
-        if order.rank is None:
+        if not order.convert:
             return folder, {}
         into = work / "converted"
         into.mkdir()
-        errors = convert.truncate(folder, into, rank=order.rank)
+        errors = convert(folder, into, self.base, rank=order.rank)
         shutil.rmtree(folder)
         return into, errors
 

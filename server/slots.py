@@ -15,10 +15,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from adapters.adapter import Version
-from adapters.errors import AdapterNotFound
+from adapters.errors import AdapterError, AdapterNotFound
 from adapters.registry import Registry
 from adapters.residency import Admit, Load, Occupancy, Refuse, Residency, Step, Unload
 from server.engine.base import Engine, EngineAdapter, EngineError, EngineUnavailable, LoadFailed
+from server.first_load import FACT, FirstLoad
 from server.metrics import Metrics
 from server.threads import run_in
 
@@ -37,6 +38,7 @@ class Slots:
         slots: int,
         held: int,
         patience: float = 1.0,
+        first_load: FirstLoad | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
@@ -54,6 +56,8 @@ class Slots:
         self._steps: asyncio.Queue[Step] = asyncio.Queue()
         self._worker: asyncio.Task[None] | None = None
         self._collecting = asyncio.Lock()
+        self._first_load = first_load
+        self._measuring: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def hold(self, version: Version) -> AsyncIterator[EngineAdapter]:
@@ -123,9 +127,10 @@ class Slots:
 
     async def close(self) -> None:
         """Stop carrying out steps; the engine goes with everything it holds."""
-        if self._worker is not None:
-            self._worker.cancel()
-            await asyncio.gather(self._worker, return_exceptions=True)
+        tasks = [task for task in (self._worker, self._measuring) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _retire_unnamed(self) -> None:
         """A version that no name points to any more is unloaded when idle; one that a name points to stays."""
@@ -196,6 +201,18 @@ class Slots:
         self._loaded[key] = adapter
         self._metrics.loaded(self._clock() - started)
         self._follow(self._residency.loaded(key, self._clock()))
+        idle = self._measuring is None or self._measuring.done()
+        if self._first_load and FACT not in version.details and idle and not self._residency.occupancy().waiting:
+            self._measuring = asyncio.create_task(self._measure(version), name="first load")
+
+    async def _measure(self, version: Version) -> None:
+        """Once per version and never while others wait: whoever comes later is measured at a later load."""
+        assert self._first_load is not None
+        try:
+            async with self.hold(version) as adapter:
+                await self._first_load.measure(version, adapter)
+        except (EngineError, AdapterError) as error:
+            logger.warning("the effect of %s could not be measured: %s", version.id, error)
 
     def _warm(self, version: Version) -> Path:
         """The version's folder, its file read once: the engine's loop must not wait for the disk."""

@@ -198,7 +198,7 @@ class VllmEngine:
         await asyncio.to_thread(self._client.shutdown)
 
 
-class _Parser(FlexibleArgumentParser):
+class _Parser(FlexibleArgumentParser):  # type: ignore[misc]  # vLLM is not typed
     """vLLM's parser, but a bad flag is an exception: exiting is for whoever started the process."""
 
     def error(self, message: str) -> NoReturn:

@@ -29,7 +29,7 @@ class Convert(BaseModel):
     """What to do with weights that would be refused as they are."""
 
     model_config = ConfigDict(extra="forbid")
-    rank: int = Field(ge=1, description="Cut to this rank by truncated SVD.")
+    rank: int | None = Field(None, ge=1, description="Cut to this rank by truncated SVD; PiSSA and OLoRA need none.")
 
 
 class NewAdapter(BaseModel):
@@ -213,6 +213,7 @@ def _order(wanted: NewAdapter, name: str | None, *, source: str, stage: Any) -> 
         source=source,
         stage=stage,
         pin=wanted.pin,
+        convert=wanted.convert is not None,
         rank=wanted.convert.rank if wanted.convert else None,
         as_version=name is not None,
         activate=wanted.activate,

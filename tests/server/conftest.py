@@ -83,7 +83,7 @@ def engine() -> FakeEngine:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", adapter_roots=(str(tmp_path / "made"),), max_adapters=4)
+    return Settings(engine="fake", data_dir=tmp_path / "data", adapter_roots=(str(tmp_path / "made"),), max_adapters=4)
 
 
 @pytest.fixture

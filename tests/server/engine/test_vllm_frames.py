@@ -1,0 +1,77 @@
+"""vLLM's errors become ours; frames that are no errors pass untouched."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from server.engine.base import EngineRefused, EngineUnavailable
+from server.engine.vllm_frames import (
+    REFUSED_FIELDS,
+    event_usage,
+    mended,
+    refusal,
+    refused_fields,
+    validation_refusal,
+)
+
+ERROR = 'data: {"error": {"message": "bad", "type": "BadRequestError", "param": "x", "code": 400}}\n\n'
+DEAD = 'data: {"error": {"message": "dead", "type": "InternalServerError", "param": null, "code": 503}}\n\n'
+
+
+@pytest.mark.parametrize("frame", ['data: {"id":"1"}\n\n', "data: [DONE]\n\n", "event: message_stop\ndata: {}\n\n"])
+@pytest.mark.parametrize("dialect", ["chat", "messages"])
+def test_other_frames_pass(frame: str, dialect: str) -> None:
+    assert mended(frame, dialect, first=True) is frame
+
+
+def test_an_error_before_anything_was_sent_keeps_its_status() -> None:
+    with pytest.raises(EngineRefused, match="bad") as caught:
+        mended(ERROR, "chat", first=True)
+    assert (caught.value.status, caught.value.param) == (400, "x")
+    with pytest.raises(EngineUnavailable):
+        mended(DEAD, "chat", first=True)
+
+
+def test_a_later_error_has_four_keys() -> None:
+    error = json.loads(mended(ERROR, "chat", first=False).removeprefix("data: "))["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+
+
+def test_anthropic_s_error_event() -> None:
+    frame = 'event: error\ndata: {"type":"error","error":{"type":"internal_error","message":"m"}}\n\n'
+    told = json.loads(mended(frame, "messages", first=False).partition("data: ")[2])
+    assert told == {"type": "error", "error": {"type": "api_error", "message": "m"}}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED_FIELDS))
+def test_fields_of_the_server_are_refused_by_name(name: str) -> None:
+    with pytest.raises(EngineRefused, match=name):
+        refused_fields({name: "x"})
+    refused_fields({name: None})
+
+
+def test_a_refusal_keeps_kind_by_status() -> None:
+    error: Any = refusal({"code": 404, "message": "gone"})
+    assert (error.status, error.kind) == (404, "not_found_error")
+
+
+def test_the_first_problem_of_a_body_is_told_with_its_path() -> None:
+    class Body(BaseModel):
+        messages: list[dict[str, int]]
+
+    with pytest.raises(ValidationError) as caught:
+        Body.model_validate({"messages": "x"})
+    error = validation_refusal(caught.value)
+    assert error.param == "messages"
+    assert error.message.startswith("messages: ")
+
+
+def test_usage_in_every_dialect_s_words() -> None:
+    for usage in ({"prompt_tokens": 3, "completion_tokens": 2}, {"input_tokens": 3, "output_tokens": 2}):
+        counted = event_usage(usage)
+        assert (counted.prompt_tokens, counted.completion_tokens) == (3, 2)
+    assert event_usage(None).prompt_tokens == 0

@@ -1,0 +1,129 @@
+"""Versions in the engine: loaded once, shared, evicted when idle, collected when nothing needs them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from adapters.adapter import Version
+from server.engine.base import LoadFailed
+from server.engine.fake import FakeEngine
+from server.services import Services
+
+Add = Callable[..., Any]
+
+
+async def test_requests_for_one_version_share_one_load(services: Services, engine: FakeEngine, add: Add) -> None:
+    version = add("legal")
+    engine.load_gate.clear()
+    async with AsyncExitStack() as stack:
+        asking = [asyncio.create_task(stack.enter_async_context(services.slots.hold(version))) for _ in range(5)]
+        await asyncio.sleep(0)
+        engine.load_gate.set()
+        adapters = await asyncio.gather(*asking)
+        assert {adapter.engine_name for adapter in adapters} == {version.engine_name}
+        assert engine.loads == [version.engine_name]
+
+
+async def test_a_version_in_use_is_never_taken_away(services: Services, engine: FakeEngine, add: Add) -> None:
+    versions = [add(f"a{i}", seed=i) for i in range(5)]
+    async with AsyncExitStack() as stack:
+        for version in versions[:4]:
+            await stack.enter_async_context(services.slots.hold(version))
+        waiting = asyncio.create_task(_hold_once(services, versions[4]))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        assert all(version.engine_name in engine.loaded for version in versions[:4])
+    await waiting
+
+
+async def test_whoever_stops_waiting_makes_room_for_the_next(services: Services, add: Add) -> None:
+    versions = [add(f"a{i}", seed=i) for i in range(6)]
+    async with AsyncExitStack() as stack:
+        for version in versions[:4]:
+            await stack.enter_async_context(services.slots.hold(version))
+        impatient = asyncio.create_task(_hold_once(services, versions[4]))
+        patient = asyncio.create_task(_hold_once(services, versions[5]))
+        await asyncio.sleep(0.01)
+        impatient.cancel()
+        await asyncio.gather(impatient, return_exceptions=True)
+    await patient
+
+
+async def test_a_failed_load_is_told_to_all_who_wait_and_may_be_tried_again(
+    services: Services, engine: FakeEngine, add: Add
+) -> None:
+    version = add("legal")
+    engine.broken_loads.add(version.engine_name)
+    results = await asyncio.gather(*(_hold_once(services, version) for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(result, LoadFailed) for result in results)
+    engine.broken_loads.clear()
+    await _hold_once(services, version)
+
+
+async def test_pinned_versions_are_loaded_before_ready(services: Services, engine: FakeEngine, add: Add) -> None:
+    version = add("legal", pin=True)
+    await services.slots.follow_pins()
+    await services.slots.pins_are_in()
+    assert version.engine_name in engine.loaded
+
+
+async def test_a_pin_that_cannot_be_loaded_does_not_hold_up_the_start(
+    services: Services, engine: FakeEngine, add: Add
+) -> None:
+    version = add("legal", pin=True)
+    engine.broken_loads.add(version.engine_name)
+    await services.slots.follow_pins()
+    async with asyncio.timeout(2):
+        await services.slots.pins_are_in()
+
+
+async def test_an_old_version_leaves_when_its_last_request_has_ended(
+    services: Services, engine: FakeEngine, add: Add
+) -> None:
+    old = add("legal", seed=1)
+    new = add("legal", seed=2, as_version=True)
+    async with services.slots.hold(old):
+        services.registry.move_alias("legal", new.id)
+        await services.slots.follow_pins()
+        assert old.engine_name in engine.loaded
+    async with asyncio.timeout(2):
+        while old.engine_name in engine.loaded:
+            await asyncio.sleep(0.001)
+
+
+async def test_claimed_files_stay_until_they_are_given_back(services: Services, add: Add) -> None:
+    version = add("legal")
+    folder = services.registry.path(version)
+    give_back = services.slots.claim(version)
+    await services.slots.retire(services.registry.remove("legal"))
+    assert folder.is_dir()
+    give_back()
+    await services.slots.retire([])
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("rounds", [200])
+async def test_many_versions_through_few_slots(services: Services, engine: FakeEngine, add: Add, rounds: int) -> None:
+    versions: list[Version] = [add(f"a{i}", seed=i) for i in range(20)]
+
+    async def use(version: Version) -> None:
+        async with services.slots.hold(version) as adapter:
+            assert adapter.engine_name == version.engine_name
+            assert version.engine_name in engine.loaded
+            await asyncio.sleep(0)
+            assert version.engine_name in engine.loaded
+
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(use(versions[(i * 7) % 20]) for i in range(rounds)))
+    assert not services.slots.occupancy().uses
+    assert len(engine.loaded) <= services.settings.held_adapters
+
+
+async def _hold_once(services: Services, version: Version) -> None:
+    async with services.slots.hold(version):
+        pass
