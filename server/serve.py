@@ -28,11 +28,11 @@ def serve(settings: Settings, *, vllm_args: Sequence[str] = (), show: Callable[[
     directory and PortTaken when it cannot listen: all before anything large is loaded.
     """
     refuse_owned([*shlex.split(settings.vllm_args), *vllm_args])
-    logs.configure(settings)
     with DataLock(settings.data_dir) as lock:
         port = listening.claim_port(settings.host, settings.port)
         address = listening.url(settings.host, port)
         lock.write_address(address)
+        logs.configure(settings)
         supervisor = Supervisor(
             [api_child(port, address, vllm_args)],
             patience=Patience(drain=settings.drain_seconds + STOP_MARGIN_SECONDS),

@@ -32,7 +32,6 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.startswith("MANYHATS_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("MANYHATS_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(os, "environ", os.environ)
     return tmp_path / "data"
 
 
@@ -113,10 +112,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, list[str]]]:
 
 
 def test_serve_takes_settings_and_vllm_flags(
-    manyhats: Manyhats, served: list[tuple[Settings, list[str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manyhats: Manyhats, served: list[tuple[Settings, list[str]]], tmp_path: Path
 ) -> None:
-    for name in ("MANYHATS_PORT", "MANYHATS_CORS_ORIGINS", "MANYHATS_METRICS_OPEN"):
-        monkeypatch.delenv(name, raising=False)
     manyhats(
         *("serve", "--port", "9001", "--cors-origins", "https://a.example,https://b.example"),
         *("--metrics-open", "true", "--", "--max-num-seqs", "4"),
