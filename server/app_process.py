@@ -19,11 +19,12 @@ from collections.abc import Iterator, Sequence
 import uvicorn
 
 from server.auth import Exposed, check_exposure
-from server.logs import configure, configure_engine
+from server.logs import configure, configure_engine, quiet_children
 from server.settings import Settings, load_settings
 from server.storage.database import Database
-from server.storage.errors import StorageError
+from server.storage.errors import FileInvalid, StorageError
 from server.storage.keys import Keys
+from server.supervisor import EXIT_CONFIG
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ PURGE_SECONDS = 3600.0
 LAST_FRAMES_SECONDS = 1.0  # for streams to tell their clients that the engine is dead
 
 EXIT_ENGINE_DEAD = 70
+
+# an unreadable base model, a refused vLLM flag, a keys file that is none, an open server on a public address
+WRONG_SETTINGS = (ValueError, Exposed, FileInvalid)
 
 
 class _Server(uvicorn.Server):
@@ -48,6 +52,7 @@ def main(extra: Sequence[str] = ()) -> int:
     settings = load_settings()
     configure(settings)
     configure_engine(settings)
+    quiet_children(settings)
     if not may_listen(settings):
         return 1
     sock = listen(settings)
@@ -186,6 +191,9 @@ async def _follow(services: object) -> None:
 
 
 def _boot_failed(error: BaseException | None) -> int:
+    if isinstance(error, WRONG_SETTINGS):
+        logger.error("the server could not start: %s", error)
+        return EXIT_CONFIG  # a further start would fail in the same way
     logger.error("the server could not start: %s", error, exc_info=error)
     return 1
 

@@ -147,4 +147,4 @@ def test_a_model_that_is_none_ends_it_with_its_reason(tmp_path: Path) -> None:
     )
     assert ended.returncode == 1
     assert str(tmp_path) in ended.stderr
-    assert "giving up" in ended.stderr
+    assert "ended once before it was ready" in ended.stderr
