@@ -11,13 +11,13 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from adapters.base_model import BaseModel
-from adapters.sources import Sources
-
 from adapters.registry import Registry
+from adapters.sources import Sources
 from retrieval.embedding import Embedder
 from server.admission import Admission
 from server.assistants import Catalogue
@@ -52,7 +52,8 @@ async def boot(
     database = await asyncio.to_thread(_open_database, settings)
     engine_task = asyncio.create_task(start_engine(settings, extra=extra))
     try:
-        base = await asyncio.to_thread(BaseModel.read, _model_folder(settings))
+        read = await asyncio.to_thread(BaseModel.read, _model_folder(settings))
+        base = replace(read, name=settings.base_name)  # as clients know it
         embedder = await asyncio.to_thread(Embedder, settings.embedder)
         engine = await engine_task
     except BaseException:

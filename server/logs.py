@@ -22,7 +22,17 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 PLAIN_VALUE = re.compile(r"[\w.,:;/@+*()-]+")
 # pydantic puts what it was given into its messages, and that may be a prompt
 GIVEN_VALUE = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
+# what these say about themselves while they start hides what the server says; at level debug they may speak
+TALKATIVE = ("vllm", "alembic", "sentence_transformers", "uvicorn.error")
 CHATTY = ("httpx", "httpx2", "httpcore", "botocore", "s3fs", "fsspec", "asyncio", "multipart", "python_multipart")
+
+QUIET = {
+    "TQDM_DISABLE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore::FutureWarning,ignore::UserWarning",
+}
 
 LogFormat = Literal["text", "json"]
 
@@ -50,6 +60,38 @@ class LineFormatter(logging.Formatter):
         return f"{text}\n{exception}" if exception else text
 
 
+class KnownNoise(logging.Filter):
+    """Keeps back warnings that are true on every CPU start and that nobody can or need act on."""
+
+    KNOWN = (
+        "Triton is not installed",
+        "Model Runner V2 requires Triton",
+        "Enforce eager set",
+        "Inductor compilation was disabled",
+        "Reset SSM cache type",
+        "libtcmalloc is not found",
+        "libiomp is not found",
+        "different tokenizers for different LoRAs",
+        "requires system-first ordering",
+        "resource_tracker",
+    )
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is told."""
+        if record.levelno > logging.WARNING:
+            return True
+        message = record.getMessage()
+        return not any(known in message for known in self.KNOWN)
+
+
+def quiet_children(settings: Settings) -> None:
+    """Let libraries in vLLM's processes draw no progress bars and raise no warnings of their own, but at level debug."""
+    if settings.log_level == "debug":
+        return
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+
+
 def configure(settings: Settings) -> None:
     """Send everything that this process logs to stderr in our form. Safe to call again."""
     logging.config.dictConfig(_config(settings))
@@ -73,18 +115,22 @@ def configure_engine(settings: Settings) -> None:
 
 def _config(settings: Settings) -> dict[str, Any]:
     level = settings.log_level.upper()
+    talkative = "WARNING" if level == "INFO" else level
     routed: dict[str, Any] = {"handlers": [], "propagate": True}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": "server.logs.LineFormatter", "log_format": settings.log_format}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}
+            | ({} if level == "DEBUG" else {"filters": ["known"]})
+        },
+        "filters": {"known": {"()": "server.logs.KnownNoise"}},
         "root": {"level": level, "handlers": ["stderr"]},
         "loggers": {
             "uvicorn": {**routed, "level": level},
-            "uvicorn.error": {**routed, "level": level},
             "uvicorn.access": {**routed, "level": "WARNING"},  # our own line says more
-            "vllm": {**routed, "level": level},
+            **{name: {**routed, "level": talkative, "filters": []} for name in TALKATIVE},
             **{name: {"level": "WARNING"} for name in CHATTY},
         },
     }

@@ -87,7 +87,7 @@ def restored() -> Iterator[None]:
 @pytest.mark.usefixtures("restored")
 def test_uvicorn_and_vllm_log_in_our_form(capsys: pytest.CaptureFixture[str]) -> None:
     configure(Settings(log_format="json", log_level="info"))
-    logging.getLogger("uvicorn.error").info("started")
+    logging.getLogger("uvicorn.error").warning("started")
     logging.getLogger("uvicorn.access").info("GET /?key=mh-secret")
     logging.getLogger("vllm.engine").warning("slow")
     logging.getLogger("server.x").debug("too much")
@@ -112,3 +112,15 @@ def test_the_engines_processes_are_told_by_a_file(tmp_path: Path) -> None:
     (line,) = told.stderr.splitlines()
     assert json.loads(line)["message"] == "full"
     assert json.loads(line)["process"] == "EngineCore"
+
+
+@pytest.mark.usefixtures("restored")
+def test_talk_at_the_start_is_kept_back_but_at_level_debug(capsys: pytest.CaptureFixture[str]) -> None:
+    for level, told in (("info", ""), ("debug", "Enforce eager set")):
+        configure(Settings(log_level=level))
+        logging.getLogger("vllm.config").warning("Enforce eager set, disabling this and that")
+        logging.getLogger("vllm.config").info("resolved architecture")
+        error = capsys.readouterr().err
+        assert (told in error) if told else (error == "")
+    logging.getLogger("vllm.config").error("Enforce eager set, and now it failed")
+    assert "failed" in capsys.readouterr().err
