@@ -85,7 +85,7 @@ class KnownNoise(logging.Filter):
 
 
 def quiet_children(settings: Settings) -> None:
-    """Let libraries in vLLM's processes draw no progress bars and raise no warnings of their own, but at level debug."""
+    """Let libraries draw no progress bars and raise no warnings of their own, in vLLM's processes too; not at debug."""
     if settings.log_level == "debug":
         return
     for name, value in QUIET.items():
