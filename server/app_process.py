@@ -53,27 +53,30 @@ def main(extra: Sequence[str] = ()) -> int:
     configure(settings)
     configure_engine(settings)
     quiet_children(settings)
-    if not may_listen(settings):
-        return 1
+    if status := refused_start(settings):
+        return status
     sock = listen(settings)
     import uvloop
 
     return uvloop.run(_run(settings, sock, extra))
 
 
-def may_listen(settings: Settings) -> bool:
-    """Whether the address may be opened: any but loopback needs a key first. Says why not."""
+def refused_start(settings: Settings) -> int:
+    """Why the address may not be opened, as an exit status; 0 when it may: any but loopback needs a key first."""
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     database = Database(settings.sql_url)
     try:
         database.migrate()
         check_exposure(settings, Keys(database, file=settings.api_keys_file).any_exist())
-    except (Exposed, StorageError) as error:
+    except (Exposed, FileInvalid) as error:
         logger.error("%s", error)
-        return False
+        return EXIT_CONFIG
+    except StorageError as error:  # may be over soon: a database that starts beside this server, say
+        logger.error("%s", error)
+        return 1
     finally:
         database.close()
-    return True
+    return 0
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from server.cli_output import moment, print_json, print_table
+from server.storage.callers import Role
 
 if TYPE_CHECKING:
     from server.storage.keys import ApiKey, Keys
@@ -21,15 +22,18 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+
 DAY_SECONDS = 86_400.0
 
 
 @app.command(epilog="manyhats keys create ci --model 'legal*' --requests-per-minute 60")
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for, or who holds it.")],
-    admin: Annotated[bool, typer.Option("--admin", help="May see and change everything.")] = False,
+    role: Annotated[Role, typer.Option(help="`admin` may see and change everything.")] = "inference",
     owner: Annotated[str, typer.Option(help="Whose files and responses it sees; the name if left out.")] = "",
-    model: Annotated[list[str] | None, typer.Option(help="Models it may use, as a glob; repeatable; all else.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Models it may use, as a glob; repeatable; all if left out.")
+    ] = None,
     store: Annotated[list[str] | None, typer.Option(help="Others' vector stores it may search, as a glob.")] = None,
     requests_per_minute: Annotated[int | None, typer.Option(help="No limit if left out.")] = None,
     tokens_per_minute: Annotated[int | None, typer.Option(help="No limit if left out.")] = None,
@@ -41,7 +45,7 @@ def create(
     with _keys() as keys:
         caller, secret = keys.create(
             name,
-            role="admin" if admin else "inference",
+            role=role,
             owner=owner or None,
             models=model or ["*"],
             stores=store or [],

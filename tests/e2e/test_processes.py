@@ -111,7 +111,7 @@ def test_the_api_process_comes_back_on_the_same_address_after_a_kill(served: Ser
 
 
 def test_a_key_made_beside_the_server_closes_it(served: Served) -> None:
-    made = served.manyhats("keys", "create", "ops", "--admin", "--json")
+    made = served.manyhats("keys", "create", "ops", "--role", "admin", "--json")
     secret = json.loads(made.stdout)["key"]
     while not probe.list_models(served.address).needs_key:  # within a second, by the change feed
         threading.Event().wait(0.05)
