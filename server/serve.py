@@ -46,7 +46,8 @@ def api_child(port: int, address: str, vllm_args: Sequence[str] = ()) -> Child:
     """The process with the HTTP API and vLLM's client; its settings are this process's environment."""
     return Child(
         name="the API process",
-        argv=[sys.executable, "-m", "server", "api", "--parent", str(os.getpid()), "--", *vllm_args],
+        # -P: a folder called "server" where the user stands is not ours
+        argv=[sys.executable, "-P", "-m", "server", "api", "--parent", str(os.getpid()), "--", *vllm_args],
         env={"MANYHATS_PORT": str(port)},  # the same one after each restart, also when any would do
         wait_ready=partial(probe.wait_ready, address),
     )

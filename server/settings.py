@@ -9,10 +9,10 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "MANYHATS_"
 DEMO_DIR = Path(__file__).resolve().parent.parent / "deploy" / "demo"
@@ -144,4 +144,21 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     unknown = sorted(name for name in environ if name.startswith(PREFIX) and name.upper() not in known)
     if unknown:
         raise UnknownSetting(f"unknown settings: {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-    return Settings()
+    given = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name in known and value}
+    fields: dict[str, Any] = {name: value for name, value in given.items() if name in Settings.model_fields}
+    return _Given(**fields)
+
+
+class _Given(Settings):
+    """Settings from what `load_settings` was handed, whatever this process's own environment says."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)

@@ -112,6 +112,10 @@ class Slots:
                 self._follow(self._residency.pin(key, f"pin {key}", now))
         self._retire_unnamed()
 
+    async def settled(self) -> None:
+        """Until every load and unload that was decided has been carried out."""
+        await self._steps.join()
+
     async def pins_are_in(self) -> None:
         """Until every pinned version is loaded; one that failed to load is passed over, its error was logged."""
         while any(self._residency.state(key) not in ("held", "in_use") for key in self._pinned - self._failure.keys()):

@@ -52,6 +52,7 @@ class FakeEngine:
         self.loads: list[str] = []
         self.aborted: list[str] = []
         self.dead = False
+        self.asked = asyncio.Event()  # set by the first request
         self.gate = asyncio.Event()  # cleared by a test that wants answers to wait
         self.gate.set()
         self.load_gate = asyncio.Event()
@@ -62,6 +63,7 @@ class FakeEngine:
         if self.dead:
             raise EngineUnavailable("the engine is down; try again in a minute")
         self.calls.append(call)
+        self.asked.set()
         if call.adapter is not None and call.adapter.engine_name not in self.loaded:
             raise EngineRefused(f"{call.adapter.engine_name!r} is not loaded", status=404)
         if call.dialect != "completions" and not (call.body.get("messages") or call.body.get("input")):

@@ -91,9 +91,8 @@ async def test_an_old_version_leaves_when_its_last_request_has_ended(
         services.registry.move_alias("legal", new.id)
         await services.slots.follow_pins()
         assert old.engine_name in engine.loaded
-    async with asyncio.timeout(2):
-        while old.engine_name in engine.loaded:
-            await asyncio.sleep(0.001)
+    await services.slots.settled()
+    assert old.engine_name not in engine.loaded
 
 
 async def test_claimed_files_stay_until_they_are_given_back(services: Services, add: Add) -> None:

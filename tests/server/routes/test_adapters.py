@@ -97,15 +97,14 @@ async def test_removal_waits_for_the_last_request_and_takes_the_files(
     folder = services.registry.path(version)
     engine.gate.clear()
     asking = asyncio.create_task(client.chat.completions.create(model="legal", messages=HELLO))
-    while not engine.calls:
-        await asyncio.sleep(0.001)
+    await engine.asked.wait()
     assert (await http.delete("/v1/adapters/legal")).json()["deleted"] is True
     assert folder.is_dir()
     assert version.engine_name in engine.loaded
     engine.gate.set()
     assert (await asking).choices[0].message.content == f"the rent is due {version.engine_name}"
-    while folder.exists():
-        await asyncio.sleep(0.001)
+    await services.slots.settled()
+    assert not folder.exists()
     assert version.engine_name not in engine.loaded
     with pytest.raises(openai.NotFoundError):
         await client.chat.completions.create(model="legal", messages=HELLO)

@@ -155,8 +155,7 @@ async def test_a_client_that_goes_away_while_it_waits_leaves_nothing_behind(
     add("legal")
     engine.gate.clear()
     asking = asyncio.create_task(client.chat.completions.create(model="legal", messages=HELLO))
-    while not engine.calls:
-        await asyncio.sleep(0)
+    await engine.asked.wait()
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
     assert services.admission.running == 0

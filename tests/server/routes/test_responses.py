@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import httpx2
@@ -70,17 +69,18 @@ async def test_a_stream_is_kept_before_its_last_event(client: openai.AsyncOpenAI
     assert last.metadata == {"k": "v"}
 
 
-async def test_background_is_queued_then_completed(client: openai.AsyncOpenAI, engine: FakeEngine) -> None:
+async def test_background_is_queued_then_completed(
+    client: openai.AsyncOpenAI, engine: FakeEngine, services: Services
+) -> None:
     engine.gate.clear()
     made = await client.responses.create(model="demo", input="hi", background=True)
     assert made.status == "queued"
-    while not engine.calls:
-        await asyncio.sleep(0.001)
+    await engine.asked.wait()
     assert (await client.responses.retrieve(made.id)).status == "in_progress"
     with pytest.raises(openai.APIStatusError, match="in_progress"):
         await client.responses.create(model="demo", input="x", previous_response_id=made.id)
     engine.gate.set()
-    await _ended(client, made.id)
+    await services.background.wait(made.id)
     done = await client.responses.retrieve(made.id)
     assert (done.status, done.output_text) == ("completed", "the rent is due base")
     assert done.background is True
@@ -91,8 +91,7 @@ async def test_a_background_response_can_be_cancelled(
 ) -> None:
     engine.gate.clear()
     made = await client.responses.create(model="demo", input="hi", background=True)
-    while not engine.calls:
-        await asyncio.sleep(0.001)
+    await engine.asked.wait()
     assert (await client.responses.cancel(made.id)).status == "cancelled"
     await services.background.wait(made.id)
     assert engine.aborted
@@ -100,10 +99,10 @@ async def test_a_background_response_can_be_cancelled(
     assert services.admission.running == 0
 
 
-async def test_a_background_failure_is_kept(client: openai.AsyncOpenAI, engine: FakeEngine) -> None:
+async def test_a_background_failure_is_kept(client: openai.AsyncOpenAI, engine: FakeEngine, services: Services) -> None:
     engine.fails_with = EngineRefused("too long", param="input_tokens")
     made = await client.responses.create(model="demo", input="hi", background=True)
-    await _ended(client, made.id)
+    await services.background.wait(made.id)
     failed = await client.responses.retrieve(made.id)
     assert failed.status == "failed"
     assert failed.error is not None
@@ -154,11 +153,6 @@ async def test_bad_requests_name_the_field(http: httpx2.AsyncClient, body: dict[
     answer = await http.post("/v1/responses", json={"model": "demo", **body})
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
-
-
-async def _ended(client: openai.AsyncOpenAI, response_id: str) -> None:
-    while (await client.responses.retrieve(response_id)).status in ("queued", "in_progress"):
-        await asyncio.sleep(0.001)
 
 
 def _text(content: Any) -> str:
