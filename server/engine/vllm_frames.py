@@ -13,6 +13,9 @@ from pydantic import ValidationError
 
 from server.engine.base import EngineRefused, EngineUnavailable, Usage
 
+# with adapters switched on vLLM's engine dies of them as soon as two requests run at once
+PROMPT_LOGPROBS = "log-probabilities are given for the answer's tokens only"
+
 # fields that would let a client reach past its rights or make other requests pay
 REFUSED_FIELDS = {
     "prompt_embeds": "send text or token ids",
@@ -22,6 +25,7 @@ REFUSED_FIELDS = {
     "priority": "every caller has the same priority",
     "cache_salt": "the prefix cache is shared by design",
     "request_id": "send the X-Request-Id header",
+    "prompt_logprobs": PROMPT_LOGPROBS,
 }
 
 KINDS = {
@@ -40,6 +44,8 @@ def refused_fields(body: Mapping[str, Any]) -> None:
     for name, way_out in REFUSED_FIELDS.items():
         if body.get(name) is not None:
             raise EngineRefused(f"{name!r} is not accepted: {way_out}", param=name)
+    if body.get("echo") and (body.get("logprobs") is not None or "messages" in body):
+        raise EngineRefused(f"'echo' with 'logprobs' is not accepted: {PROMPT_LOGPROBS}", param="echo")
 
 
 def refusal(error: Mapping[str, Any]) -> EngineRefused | EngineUnavailable:

@@ -9,21 +9,21 @@ import pytest
 
 from server.engine.base import Answer, Call, EngineUnavailable, Usage
 from server.engine.fake import FakeEngine
-from server.first_load import FACT, FirstLoad
+from server.first_load import FACT, FirstLoad, difference
 from server.services import Services
 
 
 class ScoringEngine(FakeEngine):
-    """Gives every token of a prompt a log-probability: -1 under the base, -1.5 under an adapter."""
+    """Greedy answers of three tokens, each with log-probability -1 under the base and -1.5 under an adapter."""
 
     async def answer(self, call: Call) -> Answer:
         if self.dead:
             raise EngineUnavailable("down")
-        prompt = call.body["prompt"]
+        assert "prompt_logprobs" not in call.body  # vLLM dies of them when adapters are in the batch
         score = -1.5 if call.adapter else -1.0
-        told: list[Any] = [None, *({str(token): {"logprob": score}} for token in prompt[1:])]
-        choice = {"token_ids": [7, 8, 9], "prompt_logprobs": told if "prompt_logprobs" in call.body else None}
-        return Answer(body={"choices": [choice]}, frames=None, usage=Usage)
+        tokens = [f"token_id:{number}" for number in (7, 8, 9)]
+        told = {"tokens": tokens, "top_logprobs": [{token: score, "token_id:1": -9.0} for token in tokens]}
+        return Answer(body={"choices": [{"logprobs": told}]}, frames=None, usage=Usage)
 
 
 async def test_the_mean_difference_is_recorded_once(services: Services, add: Callable[..., Any]) -> None:
@@ -46,3 +46,13 @@ async def test_an_engine_that_fails_leaves_no_fact(services: Services, add: Call
     async with services.slots.hold(version) as adapter:
         await FirstLoad(engine, services.registry).measure(version, adapter)
     assert FACT not in services.registry.resolve("legal").details
+
+
+def test_only_places_with_the_same_words_before_are_compared() -> None:
+    base = [("a", {"a": -1.0}), ("b", {"b": -1.0}), ("c", {"c": -1.0})]
+    own = [("a", {"a": -1.0}), ("x", {"x": -0.1, "b": -3.0}), ("c", {"c": -50.0})]
+    assert difference(base, own) == pytest.approx(1.0)  # (0 + 2) / 2: after "x" the answers have gone apart
+
+
+def test_a_token_that_is_not_told_counts_as_the_least_likely_one() -> None:
+    assert difference([("a", {"a": -1.0})], [("x", {"x": -0.1, "y": -4.0})]) == pytest.approx(3.0)

@@ -54,6 +54,13 @@ def test_fields_of_the_server_are_refused_by_name(name: str) -> None:
     refused_fields({name: None})
 
 
+@pytest.mark.parametrize("body", [{"echo": True, "logprobs": 0}, {"echo": True, "messages": []}])
+def test_log_probabilities_of_the_prompt_are_refused_under_their_other_name(body: dict[str, Any]) -> None:
+    with pytest.raises(EngineRefused, match="echo"):
+        refused_fields(body)
+    refused_fields({"echo": True, "prompt": "x"})
+
+
 def test_a_refusal_keeps_kind_by_status() -> None:
     error: Any = refusal({"code": 404, "message": "gone"})
     assert (error.status, error.kind) == (404, "not_found_error")
