@@ -1,0 +1,138 @@
+"""The README's commands, in its order, as a reader would paste them; Python blocks share one session as they do there.
+
+The section on keys closes the server to whoever has none, so it runs against a server of its own, without a model.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.docs.fences import ROOT, Block, commands
+
+BLOCKS = [block for block in commands(ROOT / "README.md") if block.reason is None]
+ADDRESS = "http://127.0.0.1:8000"
+KEYS = "Keys, rights and limits"
+BLOCK_SECONDS = 120
+
+
+def name(block: Block) -> str:
+    return f"line-{block.line}"
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that looks like a clone and may be written to."""
+    desk = tmp_path_factory.mktemp("clone")
+    for path in ROOT.iterdir():
+        (desk / path.name).symlink_to(path)
+    (desk / ".curlrc").write_text("fail-with-body\nshow-error\n")  # an error status fails the block
+    return desk
+
+
+@pytest.fixture(scope="module")
+def session() -> dict[str, Any]:
+    """What earlier Python blocks have defined."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def tidy() -> Iterator[Callable[[str], None]]:
+    """Told of a server, removes what a block that failed half-way has left there."""
+    known: dict[str, set[str]] = {}
+
+    def names(address: str) -> set[str]:
+        listed = (
+            httpx2.get(f"{address}/v1/adapters").json()["data"] + httpx2.get(f"{address}/v1/assistants").json()["data"]
+        )
+        return {f"{one['object']}s/{one['name']}" for one in listed}
+
+    def remember(address: str) -> None:
+        if address not in known:
+            known[address] = names(address)
+
+    yield remember
+    for address, before in known.items():
+        for left in names(address) - before:
+            httpx2.delete(f"{address}/v1/{left}")
+
+
+def run(block: Block, *, address: str, data_dir: Path, roots: Path, desk: Path) -> str:
+    """What a shell block prints."""
+    text = block.text.replace(ADDRESS, address).replace("/srv/adapters", str(roots))
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("MANYHATS_")}
+    ours = {
+        "MANYHATS_DATA_DIR": str(data_dir),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "CURL_HOME": str(desk),
+        "no_proxy": "127.0.0.1",
+    }
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=desk,
+        env={**outside, **ours},
+        capture_output=True,
+        text=True,
+        timeout=BLOCK_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"README.md:{block.line}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.section != KEYS], ids=name)
+def test_block(
+    block: Block,
+    server: str,
+    house: Any,
+    desk: Path,
+    session: dict[str, Any],
+    tidy: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tidy(server)
+    if block.language == "sh":
+        run(block, address=server, data_dir=house.data_dir, roots=house.roots, desk=desk)
+        return
+    source = "\n" * block.line + block.text.replace(ADDRESS, server)  # so that a traceback has the README's lines
+    exec(compile(source, "README.md", "exec"), session)
+    assert capsys.readouterr().out.strip(), "the block shows nothing"
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Iterator[str]:
+    """A server for the section on keys; its engine answers from a script, since keys are the same before any."""
+    settings = {"MANYHATS_DATA_DIR": str(tmp_path / "data"), "MANYHATS_PORT": "0", "MANYHATS_ENGINE": "fake"}
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("MANYHATS_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "server", "serve"],
+        cwd=ROOT,
+        env={**outside, **settings},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        told = next((line for line in process.stdout if " is ready at " in line), "")
+        assert told, "the server ended before it was ready"
+        yield told.partition(" is ready at ")[2].split()[0]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=BLOCK_SECONDS)
+
+
+def test_keys(closed: str, tmp_path: Path, desk: Path) -> None:
+    told = [block for block in BLOCKS if block.section == KEYS]
+    assert told
+    for block in told:
+        printed = run(block, address=closed, data_dir=tmp_path / "data", roots=tmp_path, desk=desk)
+        assert '"id":"pirate"' in printed
+    assert httpx2.get(f"{closed}/v1/models").status_code == 401
