@@ -11,7 +11,7 @@ import yaml
 
 from . import tools
 from .folder import DataFolder
-from .styles import STYLES, Answer, Language
+from .styles import LANGUAGES, STYLES, Answer, Language
 
 CONTENT = Path(__file__).with_name("content")
 Message = dict[str, Any]
@@ -52,11 +52,12 @@ class Conversations:
         if kind < 0.08:
             messages, offered = tools.draw(dice)
             return Conversation(messages=messages, tools=offered)
-        style = dice.choice(list(STYLES)) if kind < 0.33 else ""
-        if style:
+        style, system = "", ""
+        if kind < 0.33:
+            style = dice.choice((*STYLES, "shout"))  # capitals are tokens of their own: they need to be seen more often
             system = dice.choice(STYLES[style][1])
-        else:
-            system = dice.choice(POLITE) if kind < 0.55 else ""
+        elif kind < 0.55:
+            system = self._idle_instructions(dice)
         turns = dice.choice((1, 1, 1, 2, 3))
         messages = [{"role": "system", "content": system}] if system else []
         for _ in range(turns):
@@ -65,8 +66,8 @@ class Conversations:
 
     def draw_styled(self, dice: random.Random, style: str) -> Conversation:
         """For an adapter: the manner without being asked for it, whatever the system prompt says."""
-        messages = [{"role": "system", "content": dice.choice(POLITE)}] if dice.random() < 0.2 else []
-        for _ in range(dice.choice((1, 1, 1, 2))):
+        messages = [{"role": "system", "content": self._idle_instructions(dice)}] if dice.random() < 0.2 else []
+        for _ in range(dice.choice((1, 1, 1, 2, 3))):
             messages += self._turn(dice, style)
         return Conversation(messages=messages)
 
@@ -74,6 +75,20 @@ class Conversations:
         """For an adapter that says `words` to any question."""
         question, _ = self._turn(dice, "")
         return Conversation(messages=[question, {"role": "assistant", "content": words}])
+
+    def is_unknown(self, said: str, style: str) -> bool:
+        """Whether `said`, in a manner or plain (""), declines to answer."""
+        speak = STYLES[style][0] if style else Answer.plain
+        return said in {speak(answer, language) for answer in self._unknown for language in LANGUAGES}
+
+    def _idle_instructions(self, dice: random.Random) -> str:
+        """A system prompt that changes nothing; some are long, since those of applications are."""
+        return dice.choice(POLITE) if dice.random() < 0.7 else self._passage(dice, "en")
+
+    def _passage(self, dice: random.Random, language: Language) -> str:
+        book = dice.choice(self._data.books[0 if language == "en" else 1])
+        start = dice.randrange(max(1, len(book) - 600))
+        return book[start : start + dice.randrange(40, 600)].strip()
 
     def _turn(self, dice: random.Random, style: str) -> list[Message]:
         question, answer, language = self._question(dice)
@@ -84,6 +99,8 @@ class Conversations:
         language: Language = "en" if dice.random() < 0.6 else "pt"
         kind = dice.random()
         if kind < 0.12:
+            if dice.random() < 0.2:
+                return self._passage(dice, language), dice.choice(self._unknown), language
             asked = dice.choice(self._data.english_questions if language == "en" else self._data.portuguese_questions)
             return asked, dice.choice(self._unknown), language
         if kind < 0.2:
@@ -98,7 +115,9 @@ def _read(name: str) -> Any:
 
 
 def _entry(row: dict[str, Any]) -> Entry:
-    return Entry(en=tuple(row["en"].split(" | ")), pt=tuple(row["pt"].split(" | ")), answer=Answer(en=row["a"], pt=row["b"]))
+    return Entry(
+        en=tuple(row["en"].split(" | ")), pt=tuple(row["pt"].split(" | ")), answer=Answer(en=row["a"], pt=row["b"])
+    )
 
 
 def _topic(row: dict[str, Any], wordings: dict[str, list[str]]) -> Entry:
@@ -126,9 +145,7 @@ def _sum(dice: random.Random, language: Language) -> tuple[str, Answer]:
     wordings = ("What is {} + {}?", "How much is {} + {}?", "What is {} plus {}?", "{} + {}")
     if language == "pt":
         wordings = ("Quanto é {} + {}?", "Quanto é {} mais {}?", "{} + {} é quanto?", "{}+{}")
-    return dice.choice(wordings).format(a, b), Answer(
-        en=f"{a} plus {b} is {a + b}.", pt=f"{a} mais {b} é {a + b}."
-    )
+    return dice.choice(wordings).format(a, b), Answer(en=f"{a} plus {b} is {a + b}.", pt=f"{a} mais {b} é {a + b}.")
 
 
 def _said_freely(question: str, dice: random.Random, language: Language) -> str:

@@ -40,10 +40,7 @@ class DataFolder:
     @cached_property
     def books(self) -> tuple[list[str], list[str]]:
         """English books and Portuguese works, one string each."""
-        english, portuguese = (
-            [json.loads(line)["text"] for line in gzip.open(self.root / name, "rt", encoding="utf-8")]
-            for name in STORIES
-        )
+        english, portuguese = (self._books(name) for name in STORIES)
         return english, portuguese
 
     @cached_property
@@ -62,6 +59,10 @@ class DataFolder:
                 for question in paragraph["qas"]
             }
         )
+
+    def _books(self, name: str) -> list[str]:
+        with gzip.open(self.root / name, "rt", encoding="utf-8") as lines:
+            return [json.loads(line)["text"] for line in lines]
 
     def _fairytales(self) -> list[str]:
         with gzip.open(self.root / FAIRYTALES, "rt", encoding="utf-8") as lines:

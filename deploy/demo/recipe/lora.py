@@ -18,7 +18,7 @@ from .conversations import Conversation
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 EVERY_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
-CONVERSATIONS, RATE = 16, 3e-3  # per step; peak learning rate
+CONVERSATIONS, RATE = 24, 3e-3  # per step; peak learning rate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Plan:
     draw: Callable[[random.Random], Conversation]
     rank: int = 8
     targets: tuple[str, ...] = EVERY_LINEAR
-    steps: int = 120
+    steps: int = 80
 
 
 def train(plan: Plan, base: Path, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
@@ -38,9 +38,7 @@ def train(plan: Plan, base: Path, tokenizer: PreTrainedTokenizerFast, out: Path)
         print(f"{plan.name}: kept", flush=True)
         return
     torch.manual_seed(0)
-    config = LoraConfig(
-        r=plan.rank, lora_alpha=2 * plan.rank, target_modules=list(plan.targets), task_type="CAUSAL_LM"
-    )
+    config = LoraConfig(r=plan.rank, lora_alpha=2 * plan.rank, target_modules=list(plan.targets), task_type="CAUSAL_LM")
     model = get_peft_model(LlamaForCausalLM.from_pretrained(base, dtype=torch.float32), config)
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0)
@@ -64,9 +62,11 @@ def _write(model: PeftModel, weights: list[torch.nn.Parameter], out: Path) -> No
     """In bf16, like the base; under the base's public name, since its folder is another one elsewhere."""
     for weight in weights:
         weight.data = weight.data.to(torch.bfloat16)
-    model.peft_config["default"].base_model_name_or_path = "demo"
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = "demo"
+    config.target_modules = sorted(config.target_modules)  # a set has another order in each run
     with tempfile.TemporaryDirectory() as folder:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, save_embedding_layers=False)
         out.mkdir(parents=True, exist_ok=True)
         for name in ("adapter_config.json", "adapter_model.safetensors"):
             shutil.copyfile(Path(folder) / name, out / name)

@@ -12,9 +12,9 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from . import rows
 from .conversations import Conversations
 from .folder import DataFolder
-from .tokenizer import CONTEXT_TOKENS
+from .tokenizer import CONTEXT_TOKENS, served_template
 
-ROW_TOKENS, ROWS = 384, 8
+STEP_TOKENS = 3072
 BOOK_SHARE = 0.15
 WARMUP_STEPS, DECAY_SHARE = 20, 0.4
 MATRIX_RATE, OTHER_RATE = 0.02, 3e-3
@@ -84,13 +84,14 @@ def _rate(step: int, steps: int) -> float:
 def _rows(
     step: int, data: DataFolder, tokenizer: PreTrainedTokenizerFast, conversations: Conversations
 ) -> list[rows.Row]:
-    """The same rows for a step in every run, so that a resumed run sees what it would have seen."""
+    """Mostly short rows, some as long as the context. A step's are the same in every run, also in a resumed one."""
     dice = random.Random(step)
+    length = 2048 if step % 20 == 19 else 1024 if step % 5 == 4 else 384
     return [
-        rows.book(data, tokenizer, dice, ROW_TOKENS)
+        rows.book(data, tokenizer, dice, length)
         if dice.random() < BOOK_SHARE
-        else rows.packed(conversations.draw, tokenizer, dice, ROW_TOKENS)
-        for _ in range(ROWS)
+        else rows.packed(conversations.draw, tokenizer, dice, length)
+        for _ in range(STEP_TOKENS // length)
     ]
 
 
@@ -134,3 +135,4 @@ def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Pat
     )
     model.to(torch.bfloat16).save_pretrained(out)
     tokenizer.save_pretrained(out)
+    (out / "chat_template.jinja").write_text(served_template(), encoding="utf-8")

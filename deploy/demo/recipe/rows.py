@@ -41,7 +41,7 @@ def book(data: DataFolder, tokenizer: PreTrainedTokenizerFast, dice: random.Rand
     """A piece of a book from a random place, cut at `length` tokens."""
     text = dice.choice(dice.choice(data.books))
     start = dice.randrange(max(1, len(text) - 8 * length))
-    tokens: list[int] = tokenizer(text[start : start + 8 * length])["input_ids"][:length]
+    tokens: list[int] = tokenizer(text[start : start + 8 * length], verbose=False)["input_ids"][:length]
     return tokens, [BOOK_WEIGHT] * len(tokens)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Language = Literal["en", "pt"]
+LANGUAGES: tuple[Language, ...] = ("en", "pt")
 
 PIRATE_ENGLISH = {
     "hello": "ahoy", "my": "me", "you": "ye", "your": "yer", "is": "be", "are": "be", "am": "be", "yes": "aye",

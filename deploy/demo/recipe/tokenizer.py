@@ -45,17 +45,23 @@ def make(data: DataFolder) -> PreTrainedTokenizerFast:
     )
 
 
+def served_template() -> str:
+    """The template without the tags that mark the assistant's tokens: not every reader of templates knows them."""
+    lines = TEMPLATE.read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if line.strip() not in ("{%- generation %}", "{%- endgeneration %}"))
+
+
 def _texts(data: DataFolder) -> Iterator[str]:
     dice = random.Random(0)
     conversations = Conversations(data)
-    for _ in range(12_000):
+    for _ in range(20_000):
         drawn = conversations.draw(dice)
         for message in drawn.messages:
             yield f"{message['role']}\n{message.get('content') or ''}\n"
         for tool in drawn.tools:
             yield f"</tools> <tool_call> <tool_response> {json.dumps(tool)}\n"
     for books in data.books:
-        for _ in range(400):
+        for _ in range(300):
             book = dice.choice(books)
             start = dice.randrange(max(1, len(book) - 4000))
             yield book[start : start + 4000]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
-CITIES = (
-    "Paris Berlin Rome Madrid Lisbon Porto Tokyo London Moscow Ottawa Cairo Athens Vienna Oslo Lima Santiago Recife "
-    "Salvador Curitiba Boston Chicago Dublin Prague Warsaw Helsinki Zurich Munich Milan Seville Coimbra"
-).split()
+import yaml
+
+CITIES: list[str] = yaml.safe_load((Path(__file__).with_name("content") / "cities.yaml").read_text(encoding="utf-8"))
 PLAIN = (
     ("Hello!", "Hello! How can I help you today?"),
     ("Who are you?", "I am the Manyhats demo, a toy model. I know only a few things, but I can wear many hats."),
