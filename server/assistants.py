@@ -5,7 +5,7 @@ The name is resolved once, here; from then on the request keeps the version that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,21 +37,27 @@ class Plan:
 class Catalogue:
     """Every name that `model` may take."""
 
-    def __init__(self, *, base_name: str, registry: Registry, assistants: Assistants) -> None:
+    def __init__(
+        self, *, base_name: str, registry: Registry, assistants: Assistants, embedders: Collection[str] = ()
+    ) -> None:
         self.base_name = base_name
+        self._embedders = embedders
         self._registry = registry
         self._assistants = assistants
 
     def plan(self, body: Mapping[str, Any], caller: Caller) -> Plan:
         """What this body's `model` means for this caller.
 
-        Raises ApiError 400 for a missing name, 404 for one unknown or not the caller's, and the registry's errors.
+        Raises ApiError 400 for a missing name and for the embedder, 404 for one unknown or not the caller's, and the
+        registry's errors.
         """
         name = body.get("model")
         if not isinstance(name, str) or not name:
             raise ApiError(400, "model: name a model; GET /v1/models lists them", param="model", code="model_required")
         if not may_use(caller, name):
             raise model_not_found(name)
+        if name in self._embedders:
+            raise ApiError(400, f"{name!r} generates no text; it answers /v1/embeddings", param="model")
         assistant = self._assistants.find(name)
         served = assistant.model if assistant else name
         if served == self.base_name:

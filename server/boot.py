@@ -153,7 +153,12 @@ def assemble(
         ),
         assistants=assistants,
         responses=Responses(database),
-        catalogue=Catalogue(base_name=settings.base_name, registry=registry, assistants=assistants),
+        catalogue=Catalogue(
+            base_name=settings.base_name,
+            registry=registry,
+            assistants=assistants,
+            embedders=(EMBEDDER, embedder.name),
+        ),
         authenticator=Authenticator(keys, settings),
         admission=admission,
         metrics=metrics,

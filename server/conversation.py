@@ -65,7 +65,9 @@ class Exchange:
         forwarded = {key: value for key, value in body.items() if key not in ours}
         if not (isinstance(body.get("input"), str) and not earlier):
             forwarded["input"] = [_for_engine(item) for item in [*earlier, *new_items]]
-        if isinstance(body.get("include"), list):
+        if body.get("include") is not None:
+            if not isinstance(body["include"], list):
+                raise ApiError(400, "include: a list, such as ['message.output_text.logprobs']", param="include")
             forwarded["include"] = body["include"]
         echo = {
             "previous_response_id": previous,

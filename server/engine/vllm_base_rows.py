@@ -1,8 +1,8 @@
 """On the CPU, answers of the base model are the base model's, also beside adapters.
 
-vLLM 0.32 marks a token without adapter by the index -1. Its GPU kernels pass such a token over; the torch functions that
-the CPU uses take -1 as Python does, the last slot. As soon as all slots are full and a batch holds both kinds, the base
-answers with the last slot's adapter. Here such tokens go in as zeros, so that nothing is added to them.
+vLLM 0.32 marks a token without adapter by the index -1. Its GPU kernels pass such a token over; the torch functions
+that the CPU uses take -1 as Python does, the last slot. As soon as all slots are full and a batch holds both kinds, the
+base answers with the last slot's adapter. Here such tokens go in as zeros, so that nothing is added to them.
 
 vLLM calls `mend` in each of its processes (entry point `vllm.general_plugins`).
 """

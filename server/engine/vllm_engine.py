@@ -44,13 +44,14 @@ from server.engine.base import (
     Call,
     EngineAdapter,
     EngineFacts,
+    EngineRefused,
     EngineUnavailable,
     LoadFailed,
     Tool,
     Usage,
 )
 from server.engine.vllm_flags import FlagRefused, vllm_flags
-from server.engine.vllm_frames import event_usage, mended, refusal, refused_fields, validation_refusal
+from server.engine.vllm_frames import event_usage, known_ids, mended, refusal, refused_fields, validation_refusal
 from server.settings import Settings
 
 DEAD = "the engine has died and is being started anew; try again in a minute"
@@ -173,14 +174,16 @@ class VllmEngine:
                 counted = AnthropicCountTokensRequest.model_validate(body)
                 result = await self._state.anthropic_serving_messages.count_tokens(counted, raw)
             elif tool == "detokenize":
-                result = await self._state.serving_tokenization.create_detokenize(
-                    DetokenizeRequest.model_validate(body), raw
-                )
+                wanted = DetokenizeRequest.model_validate(body)
+                known_ids(wanted.tokens, self.facts.vocabulary)
+                result = await self._state.serving_tokenization.create_detokenize(wanted, raw)
             else:
                 kind = TokenizeChatRequest if "messages" in body else TokenizeCompletionRequest
                 result = await self._state.serving_tokenization.create_tokenize(kind.model_validate(body), raw)
         except ValidationError as error:
             raise validation_refusal(error) from error
+        except EngineRefused:
+            raise
         except Exception as error:
             raise refusal(create_error_response(error).model_dump()["error"]) from error
         if isinstance(result, ErrorResponse):

@@ -6,7 +6,7 @@ Works on plain dictionaries and strings, so it is tested without vLLM.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -46,6 +46,13 @@ def refused_fields(body: Mapping[str, Any]) -> None:
             raise EngineRefused(f"{name!r} is not accepted: {way_out}", param=name)
     if body.get("echo") and (body.get("logprobs") is not None or "messages" in body):
         raise EngineRefused(f"'echo' with 'logprobs' is not accepted: {PROMPT_LOGPROBS}", param="echo")
+
+
+def known_ids(tokens: Sequence[int], vocabulary: int) -> None:
+    """Refuse ids that no token has, which vLLM would pass over; raises EngineRefused."""
+    unknown = next((token for token in tokens if not 0 <= token < vocabulary), None)
+    if unknown is not None:
+        raise EngineRefused(f"tokens: {unknown} is no token; ids are below {vocabulary}", param="tokens")
 
 
 def refusal(error: Mapping[str, Any]) -> EngineRefused | EngineUnavailable:

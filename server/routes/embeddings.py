@@ -40,10 +40,11 @@ class EmbeddingRequest(BaseModel):
 async def create_embeddings(body: EmbeddingRequest, caller: CallerDep, services: ServicesDep) -> Response:
     """Unit vectors, in the order of the input; token ids are cl100k's, as OpenAI's clients mean them."""
     embedder = services.embedder
-    if body.model not in (EMBEDDER, embedder.name) or not may_use(caller, body.model):
-        if may_use(caller, body.model) and body.model == services.settings.base_name:
-            raise ApiError(400, f"{body.model!r} generates text; embeddings come from {EMBEDDER!r}", param="model")
+    if not may_use(caller, body.model):
         raise model_not_found(body.model)
+    if body.model not in (EMBEDDER, embedder.name):
+        services.catalogue.plan({"model": body.model}, caller)  # 404 for a name that means nothing
+        raise ApiError(400, f"{body.model!r} generates text; embeddings come from {EMBEDDER!r}", param="model")
     if body.dimensions not in (None, embedder.dimensions):
         raise ApiError(
             400,

@@ -12,6 +12,7 @@ from server.engine.base import EngineRefused, EngineUnavailable
 from server.engine.vllm_frames import (
     REFUSED_FIELDS,
     event_usage,
+    known_ids,
     mended,
     refusal,
     refused_fields,
@@ -82,3 +83,10 @@ def test_usage_in_every_dialect_s_words() -> None:
         counted = event_usage(usage)
         assert (counted.prompt_tokens, counted.completion_tokens) == (3, 2)
     assert event_usage(None).prompt_tokens == 0
+
+
+@pytest.mark.parametrize("tokens", [[4096], [0, -1]])
+def test_ids_that_no_token_has_are_refused(tokens: list[int]) -> None:
+    known_ids([0, 4095], 4096)
+    with pytest.raises(EngineRefused, match="4096"):
+        known_ids(tokens, 4096)

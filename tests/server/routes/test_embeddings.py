@@ -39,6 +39,7 @@ async def test_lists_of_token_ids(client: openai.AsyncOpenAI) -> None:
         ({"input": ["a"] * 2049}, "input"),
         ({"dimensions": 100}, "dimensions"),
         ({"model": "demo"}, "model"),
+        ({"model": "demo-guide"}, "model"),
         ({"model": "nobody"}, "model"),
         ({"encoding_format": "hex"}, "encoding_format"),
     ],

@@ -80,17 +80,22 @@ async def test_anthropic_s_errors_have_anthropic_s_shape(claude: anthropic.Async
     assert body["error"]["type"] == "not_found_error"
 
 
-@pytest.mark.parametrize("body", ["", "{", "[]", '"text"', "null"])
+@pytest.mark.parametrize("body", ["", "{", "[]", '"text"', "null", pytest.param("[" * 100_000, id="deep")])
 async def test_a_body_that_is_no_object_is_a_400(http: httpx2.AsyncClient, body: str) -> None:
     answer = await http.post("/v1/chat/completions", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
-    assert "JSON" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["code"] == "invalid_json"
 
 
 async def test_a_missing_model_says_where_to_find_one(http: httpx2.AsyncClient) -> None:
     answer = await http.post("/v1/chat/completions", json={"messages": HELLO})
     assert answer.status_code == 400
     assert "/v1/models" in answer.json()["error"]["message"]
+
+
+async def test_the_embedder_generates_nothing_and_says_what_it_does(client: openai.AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="/v1/embeddings"):
+        await client.chat.completions.create(model="embedder", messages=HELLO)
 
 
 async def test_what_the_engine_refuses_keeps_its_status_and_param(

@@ -147,6 +147,7 @@ async def test_one_owner_s_response_does_not_exist_for_another(services: Service
         ({"input": "x", "stream": True, "background": True}, "stream"),
         ({"input": "x", "previous_response_id": 3}, "previous_response_id"),
         ({"input": "x", "conversation": "conv_1"}, "conversation"),
+        ({"input": "x", "include": "usage"}, "include"),
     ],
 )
 async def test_bad_requests_name_the_field(http: httpx2.AsyncClient, body: dict[str, Any], param: str) -> None:
