@@ -1,0 +1,106 @@
+"""Both READMEs tell the same, know every route and command, and say of each command that is not run why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from fastapi import APIRouter
+
+from server.app import ROUTERS
+from server.cli import app as command_line
+from server.storage.assistants import AssistantFields
+from server.storage.entries_file import read_entries
+from server.storage.keys_file import read_keys_file
+from tests.docs.fences import COMMANDS, ROOT, blocks, commands
+
+ENGLISH, PORTUGUESE = READMES = (ROOT / "README.md", ROOT / "README.pt-BR.md")
+NOT_RUN = 4  # make serve, remote sources, a hub's model, GPUs: raise it only for what no test machine can do
+N_LINES = 480
+
+
+def routes() -> Iterator[str]:
+    """`METHOD /path` of every route, as the table has them."""
+    for router in ROUTERS:
+        assert isinstance(router, APIRouter)
+        for route in router.routes:
+            for method in sorted(route.methods - {"HEAD"}):  # type: ignore[attr-defined]  # all are APIRoutes
+                yield f"{method} {route.path}".replace(":path}", "}")  # type: ignore[attr-defined]  # as above
+
+
+def command_names() -> Iterator[str]:
+    """`manyhats keys create` and the like."""
+    root = typer.main.get_command(command_line)
+    for name, command in root.commands.items():  # type: ignore[attr-defined]  # the root is a group
+        for inner in getattr(command, "commands", [""]):
+            yield f"manyhats {name} {inner}".strip()
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+@pytest.mark.parametrize("route", list(routes()))
+def test_every_route_is_in_the_table(route: str, readme: Path) -> None:
+    rows = [line for line in readme.read_text().splitlines() if line.startswith("| `")]
+    assert any(f"`{route}`" in row for row in rows), f"{readme.name} has no row for {route}"
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_every_row_is_a_route(readme: Path) -> None:
+    told = re.findall(r"`((?:GET|POST|DELETE) /[^`]*)`", readme.read_text())
+    assert sorted(set(told)) == sorted(set(routes()))
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+@pytest.mark.parametrize("command", list(command_names()))
+def test_every_command_is_told(command: str, readme: Path) -> None:
+    assert f"`{command}" in readme.read_text()
+
+
+def test_commands_that_are_not_run_say_why_and_are_few() -> None:
+    reasons = [block.reason for block in commands(ENGLISH) if block.reason is not None]
+    assert len(reasons) == NOT_RUN
+    assert all(len(reason) > 10 for reason in reasons)
+    comments = ENGLISH.read_text().count("<!-- not run:")
+    assert comments == NOT_RUN, "a comment does not stand directly above its block"
+
+
+def test_both_have_the_same_blocks_in_the_same_order() -> None:
+    english, portuguese = ([(block.language, block.text) for block in blocks(path)] for path in READMES)
+    assert portuguese == english
+
+
+def test_both_leave_the_same_commands_unrun() -> None:
+    english, portuguese = ([block.reason is None for block in commands(path)] for path in READMES)
+    assert portuguese == english
+
+
+def test_both_have_the_same_outline() -> None:
+    english, portuguese = (re.findall(r"^(#+) ", _prose(path), re.MULTILINE) for path in READMES)
+    assert portuguese == english
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_short_enough_to_be_read(readme: Path) -> None:
+    assert len(readme.read_text().splitlines()) <= N_LINES
+
+
+def test_yaml_examples_are_what_the_server_reads(tmp_path: Path) -> None:
+    assistants, keys = (block.text for block in blocks(ENGLISH) if block.language == "yaml")
+    (tmp_path / "assistants.yaml").write_text(assistants)
+    (tmp_path / "keys.yaml").write_text(keys)
+    assert read_entries(tmp_path / "assistants.yaml", AssistantFields)
+    assert read_keys_file(tmp_path / "keys.yaml")
+
+
+def test_languages_are_known() -> None:
+    assert {block.language for block in blocks(ENGLISH)} <= {*COMMANDS, "text", "yaml"}
+
+
+def _prose(path: Path) -> str:
+    """The file without its blocks, in which a comment may look like a heading."""
+    text = path.read_text()
+    for block in blocks(path):
+        text = text.replace(block.text, "")
+    return text
