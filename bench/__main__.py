@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import adapters, loading, report, servers, throughput
-from bench.clients import Generator
+from bench.clients import SPIN_SECONDS, Generator
 from server.settings import DEMO_DIR
 
 MODEL = "pirate"
@@ -82,6 +82,7 @@ def _warm(generator: Generator, both: Sequence[servers.Server], loads: Sequence[
     """Every load once on each, and then what they use when nobody asks."""
     for number, load in enumerate(loads):
         throughput.measure(generator, both, MODEL, load, rounds=1, first_round=100 + number)
+    time.sleep(SPIN_SECONDS)
     before = [server.cpu_seconds() for server in both]
     time.sleep(5)
     for server, used in zip(both, before, strict=True):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from server.settings import DEMO_DIR
+from server.intake import Intake, Order, from_source
+from server.offline import Offline
+from server.settings import DEMO_DIR, Settings
 
 
 def make_copies(n_copies: int, into: Path, *, of: str = "pirate", stem: str = "copy") -> list[str]:
@@ -23,3 +26,12 @@ def make_copies(n_copies: int, into: Path, *, of: str = "pirate", stem: str = "c
         scaled = {key: value * factor if "lora_B" in key else value for key, value in weights.items()}
         save_file(scaled, folder / "adapter_model.safetensors")
     return names
+
+
+def register(settings: Settings, folder: Path, names: Sequence[str]) -> None:
+    """Register these folders on a data directory that no server holds, by the way that uploads go."""
+    with Offline(settings) as offline:
+        intake: Intake = offline.app.state.services.intake
+        for name in names:
+            source = str(folder / name)
+            intake.take(Order(name=name, source=source, stage=from_source(source)))

@@ -24,6 +24,7 @@ import uvloop
 FIRST_TOKEN = re.compile(rb'"content":"[^"]')
 COMPLETION_TOKENS = re.compile(rb'"completion_tokens":(\d+)')
 END = b"\r\n0\r\n\r\n"  # of a chunked body; JSON holds no bare carriage return
+SPIN_SECONDS = 1.2  # vLLM's processes look for work without a pause for a second after their last
 SAID = 2000  # bytes of an unexpected answer that an error shows
 
 
@@ -64,6 +65,7 @@ class Generator:
         """Do one job; raises RuntimeError with what a server answered when it was not what was asked for."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        time.sleep(SPIN_SECONDS)
         self._process.stdin.write(json.dumps(asdict(job)) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()

@@ -67,7 +67,9 @@ class Server:
         processes = list(self.processes().values()) if self.process.poll() is None else []
         with suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
-        _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(STOP_SECONDS)  # by subprocess first, so that the exit status is its own
+        _, alive = psutil.wait_procs(processes, timeout=5)
         for process in alive:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
