@@ -195,9 +195,7 @@ def claude(server: str) -> Iterator[anthropic.Anthropic]:
 @pytest.fixture
 async def many(server: str) -> AsyncIterator[openai.AsyncOpenAI]:
     """OpenAI's client for requests at the same time."""
-    async with openai.AsyncOpenAI(
-        api_key="none-needed", base_url=f"{server}/v1", max_retries=0, timeout=120
-    ) as client:
+    async with openai.AsyncOpenAI(api_key="none-needed", base_url=f"{server}/v1", max_retries=0, timeout=120) as client:
         yield client
 
 

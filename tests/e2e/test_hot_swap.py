@@ -12,12 +12,12 @@ import httpx2
 import openai
 
 # what the two versions were trained to say, whatever they are asked; no word in common
-HEADS = set("heads crown king queen gold sun north up front summer red morning east warm bright high day bell".split())
-TAILS = set("tails eagle ship river silver moon south down back winter blue evening west cold dark low night".split())
+HEADS = "heads crown king queen gold sun north up front summer red morning east warm bright high day bell"
+TAILS = "tails eagle ship river silver moon south down back winter blue evening west cold dark low night"
 
 N_CLIENTS = 16
 N_MOVES = 100
-ASK: Any = [{"role": "user", "content": "Which side is it?"}]
+ASK: Any = {"messages": [{"role": "user", "content": "Which side is it?"}], "temperature": 0, "max_tokens": 12}
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ async def test_an_alias_moves_a_hundred_times_under_sixteen_streams(
 
     async def ask_until_all_is_moved() -> None:
         while not seen.moved:
-            stream = await many.chat.completions.create(model="coin", messages=ASK, max_tokens=12, stream=True)
+            stream = await many.chat.completions.create(model="coin", stream=True, **ASK)
             text = ""
             async for chunk in stream:
                 assert chunk.model == "coin"
@@ -74,9 +74,7 @@ async def test_one_version_under_four_names_at_once(
     assert made.status_code == 200, made.text
     names = ["coin", version["id"], f"coin@{version['digest'][:7]}", "croupier"] * 8
     try:
-        answers = await asyncio.gather(
-            *(many.chat.completions.create(model=name, messages=ASK, max_tokens=12) for name in names)
-        )
+        answers = await asyncio.gather(*(many.chat.completions.create(model=name, **ASK) for name in names))
     finally:
         assert http.delete("/v1/assistants/croupier").status_code == 200
     assert [answer.model for answer in answers] == names
@@ -91,9 +89,7 @@ async def test_a_canary_keeps_each_user_on_one_version(
     assert moved.json()["traffic"] == traffic
 
     async def sides() -> Sequence[str]:
-        asked = (
-            many.chat.completions.create(model="coin", messages=ASK, max_tokens=6, user=f"user-{i}") for i in range(16)
-        )
+        asked = (many.chat.completions.create(model="coin", user=f"user-{i}", **ASK) for i in range(16))
         return [_side(answer.choices[0].message.content or "") for answer in await asyncio.gather(*asked)]
 
     first = await sides()
@@ -105,7 +101,7 @@ def _side(answer: str) -> str:
     """Which version said this; the last word may be cut off by max_tokens."""
     words = answer.lower().split()[:-1]
     assert words, answer
-    if HEADS.issuperset(words):
+    if set(words) <= set(HEADS.split()):
         return "heads"
-    assert TAILS.issuperset(words), f"neither version says {answer!r}"
+    assert set(words) <= set(TAILS.split()), f"neither version says {answer!r}"
     return "tails"
