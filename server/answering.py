@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -186,14 +187,37 @@ async def read_body(request: Request) -> dict[str, Any]:
     """The request's JSON object; ApiError 400 says where it stops being one."""
     content = await request.body()
     try:
-        body = json.loads(content)
+        body = json.loads(content.decode(), parse_constant=_no_constant, parse_float=_finite)
+        if b"\\u" in content:  # half of a surrogate pair has no UTF-8, so nothing could tell it back or keep it
+            json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise ApiError(400, f"the body is not UTF-8, at byte {error.start}", code="invalid_json") from None
+    except UnicodeEncodeError:
+        raise ApiError(
+            400,
+            "the body has half of a surrogate pair, such as \\ud83d alone; send the whole character",
+            code="invalid_json",
+        ) from None
     except ValueError as error:
         raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from None
     except RecursionError:
-        raise ApiError(400, "the body is nested too deep to be read", code="invalid_json") from None
+        raise ApiError(
+            400, "the body is not JSON that can be read: it is nested too deep", code="invalid_json"
+        ) from None
     if not isinstance(body, dict):
         raise ApiError(400, f"the body must be a JSON object, not {type(body).__name__}", code="invalid_json")
     return body
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is not a number that JSON has")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits[:40]} is too large a number")
+    return number
 
 
 def estimated_tokens(body: Mapping[str, Any]) -> int:

@@ -9,12 +9,12 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.disconnect import ClientDisconnected
-from server.errors import STATUS, ApiError, internal_error, invalid_request, to_api_error
+from server.errors import STATUS, ApiError, encoded, internal_error, invalid_request, to_api_error
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def error_response(error: Exception, scope: Scope) -> Response:
     state = scope.setdefault("state", {})
     state["error_code"] = answer.code or answer.type  # for the request's log line and count
     body = answer.anthropic_body(state.get("request_id")) if is_anthropic(scope["path"]) else answer.body()
-    return JSONResponse(body, status_code=answer.status, headers=answer.headers)
+    return Response(encoded(body), answer.status, answer.headers, media_type="application/json")
 
 
 def is_anthropic(path: str) -> bool:

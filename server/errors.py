@@ -169,7 +169,7 @@ def sse_error(error: Exception, dialect: Dialect = "openai", *, sequence_number:
     """One server-sent event that tells of a failure after the status line has gone out."""
     answer = to_api_error(error)
     if dialect == "anthropic":
-        return b"event: error\ndata: " + _json(answer.anthropic_body()) + b"\n\n"
+        return b"event: error\ndata: " + encoded(answer.anthropic_body()) + b"\n\n"
     if dialect == "responses":
         event = {
             "type": "error",
@@ -178,12 +178,13 @@ def sse_error(error: Exception, dialect: Dialect = "openai", *, sequence_number:
             "param": answer.param,
             "sequence_number": sequence_number,
         }
-        return b"event: error\ndata: " + _json(event) + b"\n\n"
-    return b"data: " + _json(answer.body()) + b"\n\n"
+        return b"event: error\ndata: " + encoded(event) + b"\n\n"
+    return b"data: " + encoded(answer.body()) + b"\n\n"
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+def encoded(value: Mapping[str, Any]) -> bytes:
+    """An error's JSON; what a client sent may stand in it, also text that has no UTF-8."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 def _field(location: Iterable[str | int]) -> str:

@@ -114,10 +114,15 @@ class FakeEngine:
 
     async def count_tokens(self, tool: Tool, body: dict[str, Any]) -> dict[str, Any]:
         if tool == "detokenize":
-            return {"prompt": bytes(body["tokens"]).decode(errors="replace")}
+            tokens = body.get("tokens")
+            if not isinstance(tokens, list) or any(type(token) is not int or not 0 <= token < 256 for token in tokens):
+                raise EngineRefused("tokens: a list of byte values", param="tokens")
+            return {"prompt": bytes(tokens).decode(errors="replace")}
         if tool == "count_tokens":
             return {"input_tokens": _prompt_tokens(body)}
-        text = body["prompt"] if "prompt" in body else json.dumps(body.get("messages"))
+        text = json.dumps(body["messages"]) if "messages" in body else body.get("prompt")
+        if not isinstance(text, str):
+            raise EngineRefused("prompt: a text", param="prompt")
         return {"tokens": list(text.encode()), "count": len(text.encode()), "max_model_len": self.facts.context_tokens}
 
     def alive(self) -> bool:

@@ -45,6 +45,10 @@ def broken_app() -> FastAPI:
     async def gone() -> None:
         raise ClientDisconnected
 
+    @app.post("/v1/half")
+    async def half() -> None:
+        raise ApiError(400, "you sent '\ud800'")
+
     @app.post("/v1/crash")
     async def crash() -> None:
         raise RuntimeError("hunter2")
@@ -155,3 +159,11 @@ async def test_a_crash_is_500_without_and_logged_with_its_traceback(
 async def test_a_crash_within_a_stream_breaks_the_connection(client: httpx2.AsyncClient) -> None:
     with pytest.raises(RuntimeError, match="engine gone"):
         await client.post("/v1/stream")
+
+
+async def test_text_without_utf_8_is_told_all_the_same() -> None:
+    transport = httpx2.ASGITransport(app=broken_app())
+    async with httpx2.AsyncClient(transport=transport, base_url="http://server") as client:
+        answer = await client.post("/v1/half")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "you sent '?'"

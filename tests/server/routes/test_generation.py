@@ -210,3 +210,25 @@ class _OpensOnce(asyncio.Event):
         if self.passed > 2:
             await asyncio.Event().wait()
         return True
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"model": "demo", "prompt": "\\ud800"}', "surrogate"),
+        (b'{"model": "demo", "prompt": "\xed\xa0\x80"}', "not UTF-8, at byte"),
+        (b'{"model": "demo", "prompt": "hi", "temperature": NaN}', "NaN"),
+        (b'{"model": "demo", "prompt": "hi", "temperature": -Infinity}', "Infinity"),
+        (b'{"model": "demo", "prompt": "hi", "temperature": 1e999}', "1e999"),
+    ],
+)
+async def test_what_json_does_not_have_is_refused(http: httpx2.AsyncClient, body: bytes, said: str) -> None:
+    answer = await http.post("/v1/completions", content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_json"
+    assert said in answer.json()["error"]["message"]
+
+
+async def test_a_whole_pair_of_surrogates_is_a_character(client: openai.AsyncOpenAI, engine: FakeEngine) -> None:
+    await client.post("/completions", content=b'{"model": "demo", "prompt": "\\ud83d\\ude00"}', cast_to=object)
+    assert engine.calls[0].body["prompt"] == "😀"
