@@ -118,14 +118,15 @@ class Slots:
 
     async def pins_are_in(self) -> None:
         """Until every pinned version is loaded; one that failed to load is passed over, its error was logged."""
-        while any(self._residency.state(key) not in ("held", "in_use") for key in self._pinned - self._failure.keys()):
+        while any(self._residency.state(key) not in ("held", "in_use") for key in self._pinned):
             await self._steps.join()
             await asyncio.sleep(0)
 
     async def retire(self, versions: Iterable[Version]) -> None:
         """These versions were removed: unloaded when their last request has ended, and then their files go."""
-        for version in versions:
-            self._metrics.forget(version.adapter)
+        kept = {adapter.name for adapter in self._registry.list()}
+        for name in {version.adapter for version in versions} - kept:
+            self._metrics.forget(name)
         await self.follow_pins()
         await self._collect()
 
@@ -178,9 +179,12 @@ class Slots:
                 elif isinstance(step, Unload):
                     await self._unload(step.key)
                     await self._collect()
+                self._metrics.set_residents([self._versions[key].adapter for key in self._loaded])
+            except Exception:
+                # the steps behind it are others' requests; files that were not collected now are at the next unload
+                logger.exception("%s was not carried out to its end", step)
             finally:
                 self._steps.task_done()
-            self._metrics.set_residents([self._versions[key].adapter for key in self._loaded])
 
     async def _load(self, key: str) -> None:
         version = self._versions[key]
@@ -192,14 +196,13 @@ class Slots:
             await self._engine.load(adapter)
         except (EngineError, AdapterNotFound) as error:
             logger.warning("adapter %s could not be loaded: %s", version.id, error)
-            self._failure[key] = error
-            self._follow(self._residency.failed(key, self._clock()))
+            self._refuse(key, error)
             return
         except Exception as error:
             logger.exception("adapter %s could not be loaded", version.id)
-            self._failure[key] = LoadFailed(f"the engine did not take {version.id!r}")
-            self._failure[key].__cause__ = error
-            self._follow(self._residency.failed(key, self._clock()))
+            failure = LoadFailed(f"the engine did not take {version.id!r}")
+            failure.__cause__ = error
+            self._refuse(key, failure)
             return
         self._failure.pop(key, None)
         self._loaded[key] = adapter
@@ -209,6 +212,11 @@ class Slots:
         if self._first_load and FACT not in version.details and idle and not self._residency.occupancy().waiting:
             self._measuring = asyncio.create_task(self._measure(version), name="first load")
 
+    def _refuse(self, key: str, error: EngineError | AdapterNotFound) -> None:
+        self._failure[key] = error
+        self._pinned.discard(key)  # the policy has let the pin go; the next change of adapters tries it again
+        self._follow(self._residency.failed(key, self._clock()))
+
     async def _measure(self, version: Version) -> None:
         """Once per version and never while others wait: whoever comes later is measured at a later load."""
         assert self._first_load is not None
@@ -217,6 +225,8 @@ class Slots:
                 await self._first_load.measure(version, adapter)
         except (EngineError, AdapterError) as error:
             logger.warning("the effect of %s could not be measured: %s", version.id, error)
+        except Exception:  # nobody waits for this task
+            logger.exception("the effect of %s could not be measured", version.id)
 
     def _warm(self, version: Version) -> Path:
         """The version's folder, its file read once: the engine's loop must not wait for the disk."""
@@ -234,6 +244,8 @@ class Slots:
             await self._engine.unload(adapter)
         except EngineUnavailable:
             logger.warning("adapter %s was not unloaded: the engine is down", key)
+        except Exception:  # whoever waits for its place need not wait for ever
+            logger.exception("adapter %s was not unloaded", key)
 
     async def _collect(self) -> None:
         async with self._collecting:

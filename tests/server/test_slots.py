@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from adapters.adapter import Version
-from server.engine.base import LoadFailed
+from server.engine.base import EngineAdapter, LoadFailed
 from server.engine.fake import FakeEngine
 from server.services import Services
+from server.slots import Slots
+from server.storage.errors import DatabaseUnavailable
 
 Add = Callable[..., Any]
 
@@ -34,7 +36,7 @@ async def test_a_version_in_use_is_never_taken_away(services: Services, engine: 
     async with AsyncExitStack() as stack:
         for version in versions[:4]:
             await stack.enter_async_context(services.slots.hold(version))
-        waiting = asyncio.create_task(_hold_once(services, versions[4]))
+        waiting = asyncio.create_task(_hold_once(services.slots, versions[4]))
         await asyncio.sleep(0.01)
         assert not waiting.done()
         assert all(version.engine_name in engine.loaded for version in versions[:4])
@@ -46,8 +48,8 @@ async def test_whoever_stops_waiting_makes_room_for_the_next(services: Services,
     async with AsyncExitStack() as stack:
         for version in versions[:4]:
             await stack.enter_async_context(services.slots.hold(version))
-        impatient = asyncio.create_task(_hold_once(services, versions[4]))
-        patient = asyncio.create_task(_hold_once(services, versions[5]))
+        impatient = asyncio.create_task(_hold_once(services.slots, versions[4]))
+        patient = asyncio.create_task(_hold_once(services.slots, versions[5]))
         await asyncio.sleep(0.01)
         impatient.cancel()
         await asyncio.gather(impatient, return_exceptions=True)
@@ -59,10 +61,10 @@ async def test_a_failed_load_is_told_to_all_who_wait_and_may_be_tried_again(
 ) -> None:
     version = add("legal")
     engine.broken_loads.add(version.engine_name)
-    results = await asyncio.gather(*(_hold_once(services, version) for _ in range(3)), return_exceptions=True)
+    results = await asyncio.gather(*(_hold_once(services.slots, version) for _ in range(3)), return_exceptions=True)
     assert all(isinstance(result, LoadFailed) for result in results)
     engine.broken_loads.clear()
-    await _hold_once(services, version)
+    await _hold_once(services.slots, version)
 
 
 async def test_pinned_versions_are_loaded_before_ready(services: Services, engine: FakeEngine, add: Add) -> None:
@@ -106,6 +108,64 @@ async def test_claimed_files_stay_until_they_are_given_back(services: Services, 
     assert not folder.exists()
 
 
+async def test_an_unload_that_fails_holds_up_nobody(
+    services: Services, engine: FakeEngine, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = Slots(engine, services.registry, services.metrics, slots=1, held=1)
+    await _hold_once(slots, add("first", seed=1))
+
+    async def fail(adapter: EngineAdapter) -> None:
+        raise RuntimeError(f"{adapter.engine_name} sticks")
+
+    monkeypatch.setattr(engine, "unload", fail)
+    async with asyncio.timeout(2):
+        await _hold_once(slots, add("second", seed=2))
+    await slots.close()
+
+
+async def test_files_that_cannot_be_collected_hold_up_nobody(
+    services: Services, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = add("legal", seed=1), add("legal", seed=2, as_version=True)
+    await _hold_once(services.slots, old)
+    collect = services.registry.collect
+
+    def fail(in_use: object) -> list[str]:
+        raise DatabaseUnavailable("busy")
+
+    monkeypatch.setattr(services.registry, "collect", fail)
+    services.registry.move_alias("legal", new.id)
+    await services.slots.follow_pins()
+    async with asyncio.timeout(2):
+        await _hold_once(services.slots, new)
+    monkeypatch.setattr(services.registry, "collect", collect)
+
+
+async def test_a_pin_that_failed_is_tried_again_at_the_next_change(
+    services: Services, engine: FakeEngine, add: Add
+) -> None:
+    version = add("legal", pin=True)
+    engine.broken_loads.add(version.engine_name)
+    await services.slots.follow_pins()
+    await services.slots.pins_are_in()
+    engine.broken_loads.clear()
+    await services.slots.follow_pins()
+    await services.slots.pins_are_in()
+    assert services.slots.occupancy().pinned == (version.engine_name,)
+    assert version.engine_name in engine.loaded
+
+
+async def test_series_of_an_adapter_stay_while_it_has_a_version(services: Services, add: Add) -> None:
+    add("legal", seed=1)
+    second = add("legal", seed=2, as_version=True)
+    services.metrics.finished("legal", "/v1/completions", 200)
+    series = 'manyhats_requests_total{adapter="legal"'
+    await services.slots.retire([services.registry.remove_version("legal", second.id)])
+    assert series in services.metrics.render(b"", str).decode()
+    await services.slots.retire(services.registry.remove("legal"))
+    assert series not in services.metrics.render(b"", str).decode()
+
+
 @pytest.mark.parametrize("rounds", [200])
 async def test_many_versions_through_few_slots(services: Services, engine: FakeEngine, add: Add, rounds: int) -> None:
     versions: list[Version] = [add(f"a{i}", seed=i) for i in range(20)]
@@ -123,6 +183,6 @@ async def test_many_versions_through_few_slots(services: Services, engine: FakeE
     assert len(engine.loaded) <= services.settings.held_adapters
 
 
-async def _hold_once(services: Services, version: Version) -> None:
-    async with services.slots.hold(version):
+async def _hold_once(slots: Slots, version: Version) -> None:
+    async with slots.hold(version):
         pass
