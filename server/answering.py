@@ -13,8 +13,9 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -23,11 +24,13 @@ from server.admission import Ticket
 from server.assistants import Plan, dress
 from server.disconnect import StreamedAnswer, while_connected
 from server.engine.base import Answer, Call, Dialect, EngineRefused, EngineUnavailable
-from server.errors import ApiError
+from server.errors import ApiError, invalid_request
 from server.errors import Dialect as ErrorDialect
 from server.metrics import RequestMeter
 from server.services import Services
 from server.storage.callers import Caller
+
+M = TypeVar("M", bound=BaseModel)
 
 CHARACTERS_PER_TOKEN = 4  # for the estimate on entry; settled with the tokenizer's count at the end
 ERROR_SHAPE: Mapping[Dialect, ErrorDialect] = {
@@ -207,6 +210,14 @@ async def read_body(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise ApiError(400, f"the body must be a JSON object, not {type(body).__name__}", code="invalid_json")
     return body
+
+
+async def read_as(request: Request, kind: type[M]) -> M:
+    """The body as a model of pydantic's, read only once the caller is known; ApiError 400 names the wrong fields."""
+    try:
+        return kind.model_validate(await read_body(request))
+    except ValidationError as error:
+        raise invalid_request(error.errors()) from None
 
 
 def _no_constant(word: str) -> float:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from adapters.adapter import Adapter, Version
 from adapters.errors import AdapterError
-from server.answering import read_body
+from server.answering import read_as, read_body
 from server.auth import require_admin
 from server.errors import ApiError, invalid_request
 from server.intake import Order, from_archive, from_source, is_remote
@@ -88,9 +88,10 @@ async def retrieve_adapter(name: str, caller: CallerDep, services: ServicesDep) 
 
 
 @router.post("/v1/adapters/{name}/alias")
-async def move_alias(name: str, body: Alias, caller: CallerDep, services: ServicesDep) -> Response:
+async def move_alias(name: str, request: Request, caller: CallerDep, services: ServicesDep) -> Response:
     """Point a name to another version, back to the previous one, or to several by weight. Atomic under load."""
     require_admin(caller)
+    body = await read_as(request, Alias)
     if (body.version is None) == (body.traffic is None):
         raise ApiError(
             400, "give either `version` (an id, or 'previous') or `traffic` ({version: weight})", param="version"
@@ -103,9 +104,10 @@ async def move_alias(name: str, body: Alias, caller: CallerDep, services: Servic
 
 
 @router.post("/v1/adapters/{name}/pin")
-async def pin_adapter(name: str, body: Pin, caller: CallerDep, services: ServicesDep) -> Response:
+async def pin_adapter(name: str, request: Request, caller: CallerDep, services: ServicesDep) -> Response:
     """Keep an adapter in a slot of its own, or let it go. 409 when no slot may be pinned any more."""
     require_admin(caller)
+    body = await read_as(request, Pin)
     await run_in(services.storage_pool, services.registry.set_pinned, name, body.pinned)
     await services.slots.follow_pins()
     return JSONResponse(_shown(services.registry.get(name), services))
@@ -165,7 +167,7 @@ async def _register(request: Request, services: Services, *, name: str | None) -
                 await run_in(services.adapter_pool, _save, upload, archive, services.settings.max_adapter_bytes)
                 order = _order(wanted, name, source="upload", stage=from_archive(archive))
                 return await _registered(services, order)
-    wanted = _parsed(await read_body(request))
+    wanted = await read_as(request, NewAdapter)
     if not wanted.source:
         raise ApiError(
             400, "give a `source` (a folder or URL), or send the archive as form field `file`", param="source"

@@ -5,21 +5,25 @@ from __future__ import annotations
 import base64
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+import numpy as np
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from retrieval import cl100k
 from retrieval.embedding import Embedder, Vectors
+from server.answering import read_as
 from server.auth import may_use
+from server.disconnect import while_connected
 from server.errors import ApiError, model_not_found
 from server.routes.models import EMBEDDER
-from server.services import CallerDep, ServicesDep
+from server.services import CallerDep, Services, ServicesDep
 from server.threads import run_in
 
 router = APIRouter()
 
 MAX_INPUTS = 2048  # OpenAI's limit for one request
+BATCH = 32  # texts embedded in one go
 
 TokenIds = Annotated[list[int], Field(min_length=1)]
 
@@ -37,8 +41,9 @@ class EmbeddingRequest(BaseModel):
 
 
 @router.post("/v1/embeddings")
-async def create_embeddings(body: EmbeddingRequest, caller: CallerDep, services: ServicesDep) -> Response:
+async def create_embeddings(request: Request, caller: CallerDep, services: ServicesDep) -> Response:
     """Unit vectors, in the order of the input; token ids are cl100k's, as OpenAI's clients mean them."""
+    body = await read_as(request, EmbeddingRequest)
     embedder = services.embedder
     if not may_use(caller, body.model):
         raise model_not_found(body.model)
@@ -57,7 +62,7 @@ async def create_embeddings(body: EmbeddingRequest, caller: CallerDep, services:
     if any(not text for text in texts):
         raise ApiError(400, "input: an empty text has no meaning to embed; leave it out", param="input")
     async with services.admission.enter(caller, sum(len(text) for text in texts) // 4) as ticket:
-        vectors, tokens = await run_in(services.embedding_pool, _embed, embedder, texts)
+        vectors, tokens = await while_connected(request, _embedded(texts, services))
         ticket.settle(tokens)
     data = [
         {
@@ -71,6 +76,18 @@ async def create_embeddings(body: EmbeddingRequest, caller: CallerDep, services:
     ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return JSONResponse({"object": "list", "data": data, "model": body.model, "usage": usage}, headers=ticket.headers)
+
+
+async def _embedded(texts: list[str], services: Services) -> tuple[Vectors, int]:
+    """Batch by batch, so that small requests pass large ones, and one whose client has left stops."""
+    made, tokens = [], 0
+    for start in range(0, len(texts), BATCH):
+        vectors, counted = await run_in(
+            services.embedding_pool, _embed, services.embedder, texts[start : start + BATCH]
+        )
+        made.append(vectors)
+        tokens += counted
+    return np.concatenate(made), tokens
 
 
 def _embed(embedder: Embedder, texts: list[str]) -> tuple[Vectors, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx2
@@ -51,3 +52,20 @@ async def test_bad_requests_name_the_field(http: httpx2.AsyncClient, change: dic
     assert error["message"]
     if param is not None:
         assert error["param"] == param
+
+
+async def test_half_a_surrogate_is_refused(http: httpx2.AsyncClient) -> None:
+    answer = await http.post("/v1/embeddings", content=b'{"model": "embedder", "input": "\\ud800"}')
+    assert answer.status_code == 400
+    assert "surrogate" in answer.json()["error"]["message"]
+
+
+async def test_a_large_request_lets_a_small_one_pass(client: openai.AsyncOpenAI) -> None:
+    many = [f"text {i}" for i in range(300)]
+    large = asyncio.create_task(client.embeddings.create(model="embedder", input=many))
+    small = asyncio.create_task(client.embeddings.create(model="embedder", input=many[299]))
+    done, _ = await asyncio.wait([large, small], return_when=asyncio.FIRST_COMPLETED)
+    assert done == {small}
+    vectors = np.array([item.embedding for item in (await large).data])
+    assert vectors.shape == (300, 384)
+    np.testing.assert_allclose(vectors[299], (await small).data[0].embedding, atol=1e-5)
