@@ -84,7 +84,7 @@ class RequestLog:
 class BodyLimit:
     """413 for a body over the limit, before it is read where its length is told, else as soon as it is over.
 
-    Multipart bodies on `upload_paths` have their own, larger limit.
+    Multipart bodies on `upload_paths`, a regular expression, have their own, larger limit.
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class BodyLimit:
         *,
         max_body_bytes: int,
         max_upload_bytes: int,
-        upload_paths: tuple[str, ...] = ("/v1/adapters",),
+        upload_paths: str = r"/v1/adapters(/[^/]+/versions)?",
     ) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
         self.max_upload_bytes = max_upload_bytes
-        self.upload_paths = upload_paths
+        self.upload_paths = re.compile(upload_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -128,7 +128,7 @@ class BodyLimit:
 
     def _limit(self, path: str, headers: Headers) -> tuple[int, str]:
         is_upload = headers.get("content-type", "").startswith("multipart/form-data")
-        if is_upload and path.startswith(self.upload_paths):
+        if is_upload and self.upload_paths.fullmatch(path):
             return self.max_upload_bytes + MULTIPART_OVERHEAD_BYTES, "raise MANYHATS_MAX_ADAPTER_BYTES to allow more"
         return self.max_body_bytes, "send less, or raise MANYHATS_MAX_BODY_BYTES"
 

@@ -180,7 +180,9 @@ async def test_uploads_have_a_limit_of_their_own(client: httpx2.AsyncClient) -> 
     assert (await client.post("/v1/adapters", content=b"x" * 200_000, headers=multipart)).status_code == 200
     assert (await client.post("/v1/adapters", content=b"x" * 300_000, headers=multipart)).status_code == 413
     assert (await client.post("/v1/adapters", content=b"x" * 1001)).status_code == 413
-    assert (await client.post("/v1/chat/completions", content=b"x" * 1001, headers=multipart)).status_code == 413
+    for path in ("/v1/chat/completions", "/v1/adapters/legal/alias"):  # what is no upload is read as a whole
+        assert (await client.post(path, content=b"x" * 1001, headers=multipart)).status_code == 413
+    assert (await client.post("/v1/adapters/legal/versions", content=b"x" * 1001, headers=multipart)).status_code == 404
 
 
 async def test_too_large_in_anthropics_shape(client: httpx2.AsyncClient) -> None:
