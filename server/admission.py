@@ -14,41 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 
+from server.bucket import MINUTE, ROUNDING, Bucket, refilled
 from server.errors import ApiError
 from server.settings import Settings
 from server.storage.callers import Caller
 
-MINUTE = 60.0
-ROUNDING = 1e-6  # whoever waited as long as told finds its place, whatever floats make of it
 LONGEST_RETRY_SECONDS = 300
-
-
-@dataclass(slots=True)
-class Bucket:
-    """So many per minute; `level` may be below zero after a settlement."""
-
-    per_minute: int
-    level: float
-    filled_at: float
-
-    @classmethod
-    def full(cls, per_minute: int, now: float) -> Bucket:
-        """A bucket that nothing was taken from yet."""
-        return cls(per_minute, float(per_minute), now)
-
-    def refill(self, now: float) -> None:
-        """What has come back since the last look."""
-        self.level = min(self.per_minute, self.level + (now - self.filled_at) * self.per_minute / MINUTE)
-        self.filled_at = now
-
-    def seconds_until(self, amount: float) -> float:
-        """Seconds until so much is there; 0 when it is there now."""
-        missing = amount - self.level
-        return missing * MINUTE / self.per_minute if missing > ROUNDING else 0.0
-
-    def put_back(self, amount: float) -> None:
-        """Give back what was not used; negative takes what was used beyond the estimate."""
-        self.level = min(self.per_minute, self.level + amount)
 
 
 @dataclass(slots=True)
@@ -116,6 +87,10 @@ class Admission:
         """
         return Ticket(self, caller, estimated_tokens)
 
+    def check(self, caller: Caller, estimated_tokens: int) -> None:
+        """Raise what `enter` would raise at once and take nothing: for work that begins after it was answered."""
+        self._checked(self.enter(caller, estimated_tokens))
+
     def start_draining(self) -> None:
         """Let nobody in any more; whoever waits in line is told to go elsewhere."""
         self.draining = True
@@ -135,16 +110,10 @@ class Admission:
         return True
 
     async def _enter(self, ticket: Ticket) -> None:
-        if self.draining:
-            raise self._going_down()
-        usage = self._refilled(ticket.caller)
-        self._check(ticket, usage)
-        full = self.running >= self._settings.max_concurrent_requests
-        if full and self.waiting >= self._settings.max_queued_requests:
-            raise self._too_busy("queue_full", f"{self.waiting} requests wait already")
+        usage = self._checked(ticket)
         self._take(ticket, usage)
         try:
-            if full:
+            if self._is_full:
                 await self._stand_in_line()
             else:
                 self._occupy()
@@ -157,6 +126,19 @@ class Admission:
         ticket._held = True
         ticket._entered_at = self._clock()
 
+    @property
+    def _is_full(self) -> bool:
+        return self.running >= self._settings.max_concurrent_requests
+
+    def _checked(self, ticket: Ticket) -> Usage:
+        if self.draining:
+            raise self._going_down()
+        usage = self._refilled(ticket.caller)
+        self._check(ticket, usage)
+        if self._is_full and self.waiting >= self._settings.max_queued_requests:
+            raise self._too_busy("queue_full", f"{self.waiting} requests wait already")
+        return usage
+
     def _leave(self, ticket: Ticket) -> None:
         if not ticket._held:
             return
@@ -168,8 +150,8 @@ class Admission:
     def _refilled(self, caller: Caller) -> Usage:
         now = self._clock()
         usage = self._usage.get(caller.key_id, Usage())
-        usage.requests = _bucket(usage.requests, caller.requests_per_minute, now)
-        usage.tokens = _bucket(usage.tokens, caller.tokens_per_minute, now)
+        usage.requests = refilled(usage.requests, caller.requests_per_minute, now)
+        usage.tokens = refilled(usage.tokens, caller.tokens_per_minute, now)
         return usage
 
     def _check(self, ticket: Ticket, usage: Usage) -> None:
@@ -263,15 +245,6 @@ class Admission:
         wait = _whole(self._settings.drain_seconds)
         message = "the server is shutting down; try again when it is back, or on another replica"
         return ApiError(503, message, type="server_error", code="shutting_down", headers={"Retry-After": str(wait)})
-
-
-def _bucket(bucket: Bucket | None, per_minute: int | None, now: float) -> Bucket | None:
-    if per_minute is None:
-        return None
-    if bucket is None or bucket.per_minute != per_minute:  # a limit that was changed starts full
-        return Bucket.full(per_minute, now)
-    bucket.refill(now)
-    return bucket
 
 
 def _whole(seconds: float) -> int:

@@ -141,6 +141,23 @@ async def test_a_request_over_the_whole_limit_is_not_told_to_come_back(clock: Cl
     assert "waiting will not help" in error.message
 
 
+async def test_a_check_says_what_entering_would_and_takes_nothing(clock: Clock) -> None:
+    gate = admission(clock, max_concurrent_requests=1, max_queued_requests=0)
+    caller = limited(requests_per_minute=1)
+    for _ in range(3):
+        gate.check(caller, 10)
+    async with gate.enter(caller, 10):
+        with pytest.raises(ApiError) as over:
+            gate.check(caller, 10)
+        with pytest.raises(ApiError) as full:
+            gate.check(FREE, 10)
+    assert (over.value.code, full.value.code) == ("rate_limit_exceeded", "queue_full")
+    gate.start_draining()
+    with pytest.raises(ApiError) as closed:
+        gate.check(FREE, 10)
+    assert closed.value.status == 503
+
+
 async def test_a_key_runs_so_many_at_once(clock: Clock) -> None:
     gate, caller = admission(clock), limited(max_concurrent=1)
     async with gate.enter(caller, 1):
