@@ -50,7 +50,7 @@ class Catalogue:
         name, prefix = split(model)
         entry = self._entries.get(name)
         if entry is None:
-            raise AdapterNotFound(f"no adapter named {shown(name)}")
+            raise AdapterNotFound(f"no adapter named {shown(name)}; the list of models has every name")
         adapter = entry.adapter
         if adapter.base_fingerprint != self._base_fingerprint:
             raise other_base(adapter, self._base_name)
@@ -69,7 +69,7 @@ class Catalogue:
         """The adapter of any base; raises AdapterNotFound."""
         entry = self._entries.get(name)
         if entry is None:
-            raise AdapterNotFound(f"no adapter named {shown(name)}")
+            raise AdapterNotFound(f"no adapter named {shown(name)}; the list of models has every name")
         return entry.adapter
 
     def list(self) -> list[Adapter]:

@@ -11,13 +11,13 @@ from server.services import ServicesDep, get_caller
 router = APIRouter()
 
 
-@router.get("/health")
+@router.api_route("/health", methods=["GET", "HEAD"])  # some load balancers ask by HEAD
 async def health() -> Response:
     """200 as long as the process answers at all."""
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/ready")
+@router.api_route("/ready", methods=["GET", "HEAD"])  # some load balancers ask by HEAD
 async def ready(services: ServicesDep) -> Response:
     """200 only when a request would be answered; load balancers send traffic by this."""
     if services.admission.draining:
