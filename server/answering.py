@@ -11,8 +11,9 @@ import json
 import math
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -22,8 +23,9 @@ from starlette.types import Receive, Scope, Send
 
 from server.admission import Ticket
 from server.assistants import Plan, dress
+from server.deadline import timed_frames, timed_out
 from server.disconnect import StreamedAnswer, while_connected
-from server.engine.base import Answer, Call, Dialect, EngineRefused, EngineUnavailable
+from server.engine.base import Answer, Call, Dialect, EngineRefused
 from server.errors import ApiError, invalid_request
 from server.errors import Dialect as ErrorDialect
 from server.metrics import RequestMeter
@@ -41,16 +43,48 @@ ERROR_SHAPE: Mapping[Dialect, ErrorDialect] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A request that the engine answers, or has answered; what it holds is on `stack`, for its owner to close."""
+
+    answer: Answer
+    meter: RequestMeter
+    ticket: Ticket
+    stack: AsyncExitStack
+    deadline: float | None  # by the event loop's clock
+
+
 async def answer_request(request: Request, dialect: Dialect, caller: Caller, services: Services) -> Response:
     """Answer a generation request in its dialect. Errors before the first byte have their own status."""
     body = await read_body(request)
     plan = services.catalogue.plan(body, caller)
-    request.state.model = plan.public_name
-    request.state.adapter = plan.version.id if plan.version else None
+    begun = await begin(request, body, plan, dialect, caller, services)
+    if begun.answer.frames is not None:
+        return HeldAnswer(timed_frames(begun.answer, begun.meter, begun.deadline, services), request, begun, dialect)
+    await begun.stack.aclose()
+    return whole_answer(request, begun, begun.answer.body)
+
+
+async def begin(
+    request: Request,
+    body: dict[str, Any],
+    plan: Plan,
+    dialect: Dialect,
+    caller: Caller,
+    services: Services,
+    *,
+    request_id: str | None = None,
+) -> Begun:
+    """Wait for a whole answer or a stream's first frame, while the client is there and time is left.
+
+    Nothing may be awaited between the plan and this: from here on the version's files stay. Where it raises (ApiError,
+    ClientDisconnected, or what the parts on the way raise), nothing is held any more.
+    """
+    note_plan(request, plan)
     stack = AsyncExitStack()
     try:
         async with asyncio.timeout(services.settings.request_timeout_seconds) as deadline:
-            running = start(body, plan, dialect, caller, services, stack)
+            running = start(body, plan, dialect, caller, services, stack, request_id=request_id)
             answer, meter, ticket = await while_connected(request, running)
     except TimeoutError:
         await stack.aclose()
@@ -58,12 +92,7 @@ async def answer_request(request: Request, dialect: Dialect, caller: Caller, ser
     except BaseException:
         await stack.aclose()
         raise
-    if answer.frames is None:
-        await stack.aclose()
-        _note(request, answer)
-        return JSONResponse(answer.body, headers=ticket.headers)
-    frames = timed_frames(answer, meter, deadline.when(), services)
-    return HeldAnswer(frames, stack, dialect=dialect, headers=ticket.headers, on_end=lambda: _note(request, answer))
+    return Begun(answer=answer, meter=meter, ticket=ticket, stack=stack, deadline=deadline.when())
 
 
 async def start(
@@ -97,93 +126,33 @@ async def start(
         )
     except EngineRefused as error:
         raise _as_api_error(error, dialect) from error
-    # runs before the ticket is given back, since a stack unwinds backwards
+    # a stack unwinds backwards: the generation stops, its tokens are counted, and only then its place is free
     stack.callback(_settle, answer, ticket, meter)
+    if answer.frames is not None:
+        stack.push_async_callback(answer.frames.aclose)
     return answer, meter, ticket
-
-
-async def timed_frames(
-    answer: Answer, meter: RequestMeter, deadline: float | None, services: Services
-) -> AsyncGenerator[str, None]:
-    """The engine's frames as they are, with a clock on the first one; raises ApiError when time is up."""
-    frames = answer.frames
-    assert frames is not None
-    clock = _Deadline(deadline)
-    first = True
-    async with aclosing(frames):
-        try:
-            while True:
-                # one timer for the whole stream: a timeout per frame would cost every frame
-                with clock:
-                    frame = await anext(frames, None)
-                if first:
-                    meter.first_token()
-                    first = False
-                if frame is None:
-                    return
-                yield frame
-        except TimeoutError:
-            meter.failed("timeout")
-            raise timed_out(services) from None
-        except EngineUnavailable:
-            meter.failed("engine_unavailable")
-            raise
-        finally:
-            clock.stop()
-
-
-class _Deadline:
-    """Interrupts the wait inside its `with` when time is up; time spent elsewhere is noticed at the next wait."""
-
-    def __init__(self, when: float | None) -> None:
-        self._task = asyncio.current_task()
-        self._waiting = False
-        self._expired = False
-        self._timer = None if when is None else asyncio.get_running_loop().call_at(when, self._expire)
-
-    def __enter__(self) -> None:
-        if self._expired:
-            raise TimeoutError
-        self._waiting = True
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        self._waiting = False
-        interrupted = self._expired and kind is asyncio.CancelledError and self._task is not None
-        if interrupted and self._task is not None and self._task.uncancel() == 0:
-            raise TimeoutError from error
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _expire(self) -> None:
-        self._expired = True
-        if self._waiting and self._task is not None:
-            self._task.cancel()
 
 
 class HeldAnswer(StreamedAnswer):
     """A stream that gives back what its request holds, also when it was never read."""
 
-    def __init__(
-        self,
-        frames: AsyncGenerator[str, None],
-        stack: AsyncExitStack,
-        *,
-        dialect: Dialect,
-        headers: Mapping[str, str],
-        on_end: Callable[[], None],
-    ) -> None:
-        super().__init__(None, frames, dialect=ERROR_SHAPE[dialect], headers=headers)
-        self._stack = stack
-        self._on_end = on_end
+    def __init__(self, frames: AsyncGenerator[str, None], request: Request, begun: Begun, dialect: Dialect) -> None:
+        super().__init__(None, frames, dialect=ERROR_SHAPE[dialect], headers=begun.ticket.headers)
+        self._request = request
+        self._begun = begun
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._stack.aclose()
-            self._on_end()
+            await self._begun.stack.aclose()
+            _note(self._request, self._begun.answer)
+
+
+def whole_answer(request: Request, begun: Begun, body: dict[str, Any] | None) -> Response:
+    """The answer as one body."""
+    _note(request, begun.answer)
+    return JSONResponse(body, headers=begun.ticket.headers)
 
 
 async def read_body(request: Request) -> dict[str, Any]:
@@ -238,17 +207,6 @@ def estimated_tokens(body: Mapping[str, Any]) -> int:
     return max(1, length // CHARACTERS_PER_TOKEN)
 
 
-def timed_out(services: Services) -> ApiError:
-    """504: the answer took longer than the server allows."""
-    seconds = services.settings.request_timeout_seconds
-    return ApiError(
-        504,
-        f"the answer took longer than {seconds:g} s; ask for fewer tokens, or raise MANYHATS_REQUEST_TIMEOUT_SECONDS",
-        type="server_error",
-        code="timeout",
-    )
-
-
 def _as_api_error(error: EngineRefused, dialect: Dialect) -> ApiError:
     message, param, code = error.message, error.param, None
     if param == "input_tokens":  # vLLM's word; OpenAI names the field and has a code that clients look for
@@ -259,8 +217,17 @@ def _as_api_error(error: EngineRefused, dialect: Dialect) -> ApiError:
 
 def _settle(answer: Answer, ticket: Ticket, meter: RequestMeter) -> None:
     usage = answer.usage()
+    if not usage.prompt_tokens:  # broken off: the engine counts at the end, and what it made until then was used too
+        ticket.settle(ticket.estimated_tokens + meter.n_frames)
+        return
     ticket.settle(usage.prompt_tokens + usage.completion_tokens)
     meter.tokens(usage.prompt_tokens, usage.completion_tokens)
+
+
+def note_plan(request: Request, plan: Plan) -> None:
+    """Tell the request's log line and count what it is about."""
+    request.state.model = plan.public_name
+    request.state.adapter = plan.version.id if plan.version else None
 
 
 def _note(request: Request, answer: Answer) -> None:

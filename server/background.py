@@ -16,11 +16,12 @@ class Background:
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
-    def start(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run it; what it raises is logged, since nobody waits for it."""
         task = asyncio.create_task(work, name=name)
         self._tasks[name] = task
         task.add_done_callback(self._ended)
+        return task
 
     def cancel(self, name: str) -> bool:
         """Whether there was such a task to cancel."""

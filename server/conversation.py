@@ -8,16 +8,16 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from server.answering import HeldAnswer, now, start, timed_frames, timed_out
+from server.answering import HeldAnswer, begin, estimated_tokens, note_plan, now, start, whole_answer
 from server.assistants import Plan
-from server.disconnect import while_connected
+from server.deadline import timed_frames, timed_out
 from server.errors import ApiError, to_api_error
 from server.services import Services
 from server.storage.callers import Caller
@@ -46,7 +46,6 @@ class Exchange:
     @classmethod
     async def of(cls, body: dict[str, Any], caller: Caller, services: Services, *, response_id: str) -> Exchange:
         """Check and resolve; raises ApiError, and 404 for a previous response that is missing or another owner's."""
-        plan = services.catalogue.plan(body, caller)
         store, background = _flag(body, "store", default=True), _flag(body, "background", default=False)
         if background and not store:
             raise ApiError(400, "a background response must be kept; leave `store` out", param="store")
@@ -61,6 +60,7 @@ class Exchange:
             if not isinstance(previous, str):
                 raise ApiError(400, "previous_response_id: an id such as 'resp_…'", param="previous_response_id")
             earlier = await run_in(services.storage_pool, services.responses.conversation, previous, caller)
+        plan = services.catalogue.plan(body, caller)  # after the last wait: a version's files stay from its claim on
         ours = ("store", "background", "previous_response_id", "include")
         forwarded = {key: value for key, value in body.items() if key not in ours}
         if not (isinstance(body.get("input"), str) and not earlier):
@@ -91,34 +91,33 @@ class Exchange:
 
 async def run_now(request: Request, exchange: Exchange, services: Services) -> Response:
     """Answer while the client waits, whole or streamed."""
-    stack = AsyncExitStack()
-    try:
-        async with asyncio.timeout(services.settings.request_timeout_seconds) as deadline:
-            running = start(
-                exchange.body, exchange.plan, "responses", exchange.caller, services, stack,
-                request_id=exchange.response_id,
-            )  # fmt: skip  # one argument per line says nothing more
-            answer, meter, ticket = await while_connected(request, running)
-    except TimeoutError:
-        await stack.aclose()
-        raise timed_out(services) from None
-    except BaseException:
-        await stack.aclose()
-        raise
-    if answer.frames is None:
-        await stack.aclose()
-        body = {**(answer.body or {}), **exchange.echo}
+    begun = await begin(
+        request, exchange.body, exchange.plan, "responses", exchange.caller, services, request_id=exchange.response_id
+    )
+    if begun.answer.frames is not None:
+        frames = timed_frames(begun.answer, begun.meter, begun.deadline, services)
+        return HeldAnswer(_kept_frames(frames, exchange, services), request, begun, "responses")
+    async with begun.stack:  # until it is kept: a server that drains waits for what is held
+        body = {**(begun.answer.body or {}), **exchange.echo}
         await _keep(exchange, body, services)
-        return JSONResponse(body, headers=ticket.headers)
-    frames = _kept_frames(timed_frames(answer, meter, deadline.when(), services), exchange, services)
-    return HeldAnswer(frames, stack, dialect="responses", headers=ticket.headers, on_end=lambda: None)
+    return whole_answer(request, begun, body)
 
 
-async def run_in_background(exchange: Exchange, services: Services) -> dict[str, Any]:
-    """Keep a queued response, begin to answer it, and return it as it stands; the client polls or cancels."""
-    queued = _blank(exchange, "queued")
-    await _keep(exchange, queued, services)
-    services.background.start(exchange.response_id, _answer_later(exchange, services))
+async def run_in_background(request: Request, exchange: Exchange, services: Services) -> dict[str, Any]:
+    """Keep a queued response, begin to answer it, and return it as it stands; the client polls or cancels.
+
+    Raises ApiError where a request that is answered at once would be sent away, since nobody waits for this one.
+    """
+    note_plan(request, exchange.plan)
+    services.admission.check(exchange.caller, estimated_tokens(exchange.body))
+    with ExitStack() as stack:
+        if exchange.plan.version is not None:
+            stack.callback(services.slots.claim(exchange.plan.version))
+        queued = _blank(exchange, "queued")
+        await _keep(exchange, queued, services)
+        task = services.background.start(exchange.response_id, _answer_later(exchange, services))
+        claimed = stack.pop_all()
+        task.add_done_callback(lambda _: claimed.close())
     return queued
 
 

@@ -35,6 +35,7 @@ class RequestMeter:
     adapter: str
     started_at: float
     first_at: float | None = None
+    n_frames: int = 0  # of its stream, so far
 
     def first_token(self) -> None:
         """The first frame of a stream is there. Not for whole answers, whose first token nobody saw."""

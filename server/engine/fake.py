@@ -73,9 +73,10 @@ class FakeEngine:
             words = words[:limit]
         usage = Usage(prompt_tokens=_prompt_tokens(call.body), completion_tokens=len(words))
         if call.body.get("stream"):
-            frames = self._frames(call, words, usage)
+            counted: list[Usage] = []  # as the real one: known at the end of a stream, and never of one broken off
+            frames = self._frames(call, words, usage, counted)
             first = await anext(frames)
-            return Answer(body=None, frames=_rejoined(first, frames), usage=lambda: usage)
+            return Answer(body=None, frames=_rejoined(first, frames), usage=lambda: counted[0] if counted else Usage())
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
@@ -85,7 +86,9 @@ class FakeEngine:
             raise self.fails_with
         return Answer(body=_whole(call, " ".join(words), usage), frames=None, usage=lambda: usage)
 
-    async def _frames(self, call: Call, words: Sequence[str], usage: Usage) -> AsyncGenerator[str, None]:
+    async def _frames(
+        self, call: Call, words: Sequence[str], usage: Usage, counted: list[Usage]
+    ) -> AsyncGenerator[str, None]:
         finished = False
         try:
             await self.gate.wait()
@@ -95,6 +98,7 @@ class FakeEngine:
                 yield frame
                 await asyncio.sleep(0)
                 await self.gate.wait()
+            counted.append(usage)
             finished = True
         finally:
             if not finished:

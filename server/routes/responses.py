@@ -27,9 +27,8 @@ async def create_response(request: Request, caller: CallerDep, services: Service
     """Answer now, as a stream, or in the background; kept for 30 days unless `store` is false."""
     body = await read_body(request)
     exchange = await Exchange.of(body, caller, services, response_id=f"resp_{uuid.uuid4().hex}")
-    request.state.model = exchange.plan.public_name
     if exchange.background:
-        return JSONResponse(await run_in_background(exchange, services))
+        return JSONResponse(await run_in_background(request, exchange, services))
     return await run_now(request, exchange, services)
 
 

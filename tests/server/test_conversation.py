@@ -1,0 +1,102 @@
+"""A response keeps the version that it started with, counts for its adapter, and waits like every other request."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from server.engine.fake import FakeEngine
+from server.services import Services
+
+Add = Callable[..., Any]
+
+
+async def test_a_version_that_goes_while_the_conversation_is_read_is_not_asked_for(
+    services: Services, http: httpx2.AsyncClient, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = add("legal", seed=1), add("legal", seed=2, as_version=True)
+    first = (await http.post("/v1/responses", json={"model": "demo", "input": "hi"})).json()["id"]
+    conversation = services.responses.conversation
+
+    def move_meanwhile(*asked: Any) -> list[dict[str, Any]]:
+        services.registry.move_alias("legal", new.id)
+        services.registry.move_alias("legal", traffic={new.id: 1})
+        services.registry.remove_version("legal", old.id)
+        services.registry.collect(())
+        return conversation(*asked)
+
+    monkeypatch.setattr(services.responses, "conversation", move_meanwhile)
+    body = {"model": "legal", "input": "go on", "previous_response_id": first}
+    answer = await http.post("/v1/responses", json=body)
+    assert answer.status_code == 200, answer.text
+    assert new.engine_name in answer.text
+
+
+async def test_a_background_response_keeps_its_version_from_the_first_moment(
+    services: Services, http: httpx2.AsyncClient, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = add("legal", seed=1), add("legal", seed=2, as_version=True)
+    saving, go_on = asyncio.Event(), threading.Event()
+    loop, save = asyncio.get_running_loop(), services.responses.save
+
+    def save_slowly(response: Any) -> None:
+        loop.call_soon_threadsafe(saving.set)
+        assert go_on.wait(5)
+        save(response)
+
+    monkeypatch.setattr(services.responses, "save", save_slowly)
+    body = {"model": "legal", "input": "hi", "background": True}
+    asking = asyncio.create_task(http.post("/v1/responses", json=body))
+    await saving.wait()
+    services.registry.move_alias("legal", new.id)
+    await services.slots.retire([services.registry.remove_version("legal", old.id)])
+    go_on.set()
+    made = (await asking).json()["id"]
+    await services.background.wait(made)
+    done = (await http.get(f"/v1/responses/{made}")).json()
+    assert done["status"] == "completed", done["error"]
+    assert old.engine_name in done["output"][0]["content"][0]["text"]
+    await services.slots.settled()
+    await services.slots.retire([])
+    assert len([*(services.settings.data_dir / "blobs" / "adapters").iterdir()]) == 1
+
+
+async def test_a_background_request_over_its_limit_is_sent_away_and_not_kept(
+    services: Services, http: httpx2.AsyncClient
+) -> None:
+    _, secret = services.keys.create("ann", requests_per_minute=1)
+    headers = {"Authorization": f"Bearer {secret}"}
+    body = {"model": "demo", "input": "hi", "background": True}
+    first = await http.post("/v1/responses", json=body, headers=headers)
+    await services.background.wait(first.json()["id"])
+    second = await http.post("/v1/responses", json=body, headers=headers)
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert "retry-after" in second.headers
+
+
+@pytest.mark.parametrize("how", [{}, {"stream": True}, {"background": True}])
+async def test_a_response_counts_for_its_adapter(
+    services: Services, engine: FakeEngine, http: httpx2.AsyncClient, add: Add, how: dict[str, Any]
+) -> None:
+    add("legal")
+    answer = await http.post("/v1/responses", json={"model": "legal", "input": "hi", **how})
+    assert answer.status_code == 200
+    told = services.metrics.render(b"", str).decode()
+    assert 'manyhats_requests_total{adapter="legal",endpoint="/v1/responses",status="200"} 1.0' in told
+
+
+async def test_what_cannot_be_kept_gives_its_place_back(
+    services: Services, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(response: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(services.responses, "save", fail)
+    answer = await http.post("/v1/responses", json={"model": "demo", "input": "hi"})
+    assert answer.status_code == 500
+    assert services.admission.running == 0
