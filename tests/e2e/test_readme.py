@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import openai
 import pytest
 
-from tests.docs.fences import ROOT, Block, commands
+from tests.docs.fences import ROOT, Block, blocks, commands
 
 BLOCKS = [block for block in commands(ROOT / "README.md") if block.reason is None]
 ADDRESS = "http://127.0.0.1:8000"
@@ -105,6 +106,14 @@ def test_block(
     source = "\n" * block.line + block.text.replace(ADDRESS, server)  # so that a traceback has the README's lines
     exec(compile(source, "README.md", "exec"), session)
     assert capsys.readouterr().out.strip(), "the block shows nothing"
+
+
+def test_names_answer_as_shown(client: openai.OpenAI) -> None:
+    shown = next(block.text for block in blocks(ROOT / "README.md") if block.language == "text")
+    for model, answer in (line.split(maxsplit=1) for line in shown.splitlines()):
+        question: Any = [{"role": "user", "content": "Who are you?"}]
+        given = client.chat.completions.create(model=model, messages=question, temperature=0)
+        assert given.choices[0].message.content == answer
 
 
 @pytest.fixture
