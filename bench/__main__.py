@@ -32,13 +32,14 @@ def main() -> None:
     arguments.add_argument("--clients", type=_numbers, default=[1, 8, 32], help="1,8,32")
     arguments.add_argument("--tokens", type=_numbers, default=[32, 128], help="tokens of each answer: 32,128")
     arguments.add_argument("--loading-rounds", type=int, default=5)
+    arguments.add_argument("--max-rank", type=int, default=64, help="rank that every adapter slot is sized for")
     arguments.add_argument("--only", choices=["throughput", "loading"])
     chosen = arguments.parse_args()
     print(report.machine())
     with tempfile.TemporaryDirectory(prefix="manyhats-bench-") as folder, Generator() as generator:
         both: list[servers.Server] = []
         try:
-            cold = _start(both, Path(folder), n_cold=16 * chosen.loading_rounds)
+            cold = _start(both, Path(folder), n_cold=16 * chosen.loading_rounds, max_rank=chosen.max_rank)
             loads = [
                 throughput.Load(
                     clients=clients, requests=max(1, REQUESTS.get(clients, 3) * 32 // tokens), max_tokens=tokens
@@ -66,9 +67,9 @@ def main() -> None:
                 server.stop()
 
 
-def _start(both: list[servers.Server], folder: Path, *, n_cold: int) -> list[str]:
+def _start(both: list[servers.Server], folder: Path, *, n_cold: int, max_rank: int) -> list[str]:
     roots = folder / "adapters"
-    settings = {"MANYHATS_ADAPTER_ROOTS": str(roots)}
+    settings = {"MANYHATS_ADAPTER_ROOTS": str(roots), "MANYHATS_MAX_RANK": str(max_rank)}
     cold = adapters.make_copies(n_cold, roots, stem="cold")
     shutil.copytree(DEMO_DIR / "adapters" / MODEL, roots / MODEL)
     both.append(servers.ours(settings, folder=folder))

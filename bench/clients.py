@@ -21,8 +21,8 @@ from typing import cast
 
 import uvloop
 
-FIRST_TOKEN = re.compile(rb'"content":"[^"]')
-COMPLETION_TOKENS = re.compile(rb'"completion_tokens":(\d+)')
+FIRST_TOKEN = re.compile(rb'"content": ?"[^"]')
+COMPLETION_TOKENS = re.compile(rb'"completion_tokens": ?(\d+)')
 END = b"\r\n0\r\n\r\n"  # of a chunked body; JSON holds no bare carriage return
 SPIN_SECONDS = 1.2  # vLLM's processes look for work without a pause for a second after their last
 SAID = 2000  # bytes of an unexpected answer that an error shows
