@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 from urllib.parse import unquote
 
 from adapters import peft_config, remote
@@ -56,6 +56,13 @@ class Sources:
         """An uploaded .zip or .tar.gz, which its owner gave us: not checked against the roots."""
         with _appearing(into) as work:
             unpack(archive, work, self.max_bytes)
+
+    def stage_upload(self, archive: IO[bytes], into: Path) -> None:
+        """The same, while it is still being read from somewhere; its own bytes are limited too."""
+        with _appearing(into) as work:
+            packed = work / "upload"
+            copy(archive, packed, Budget(self.max_bytes, packed_bytes=self.max_bytes).spend)
+            unpack(packed, work, self.max_bytes)
 
     def stage_folder(self, folder: Path, into: Path) -> None:
         """A folder, or a .zip or .tar.gz, inside one of the roots."""

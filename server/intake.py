@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from adapters import preflight
 from adapters.adapter import Version
@@ -77,9 +77,9 @@ class Intake:
         return into, errors
 
 
-def from_archive(archive: Path) -> Stage:
+def from_upload(archive: IO[bytes]) -> Stage:
     """Stage an uploaded .zip or .tar.gz."""
-    return lambda sources, into: sources.stage_archive(archive, into)
+    return lambda sources, into: sources.stage_upload(archive, into)
 
 
 def from_source(source: str) -> Stage:

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from adapters.base_model import BaseModel
-from adapters.sources import Sources
 from fastapi import Depends, Request
 
+from adapters.base_model import BaseModel
 from adapters.registry import Registry
+from adapters.sources import Sources
 from retrieval.embedding import Embedder
 from server.admission import Admission
 from server.assistants import Catalogue
@@ -56,6 +56,7 @@ class Services:
     embedder: Embedder
     storage_pool: ThreadPoolExecutor = field(default_factory=lambda: _pool("storage", 4))
     adapter_pool: ThreadPoolExecutor = field(default_factory=lambda: _pool("adapters", 2))
+    fetching_pool: ThreadPoolExecutor = field(default_factory=lambda: _pool("fetching", 4))  # waits for other hosts
     embedding_pool: ThreadPoolExecutor = field(default_factory=lambda: _pool("embedding", 1))
 
     @property
@@ -72,7 +73,7 @@ class Services:
 
     def close(self) -> None:
         """Let the threads and the database go; the engine is closed by who started it."""
-        for pool in (self.storage_pool, self.adapter_pool, self.embedding_pool):
+        for pool in (self.storage_pool, self.adapter_pool, self.fetching_pool, self.embedding_pool):
             pool.shutdown(wait=False, cancel_futures=True)
         self.database.close()
 

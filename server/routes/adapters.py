@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -18,7 +17,7 @@ from adapters.errors import AdapterError
 from server.answering import read_as, read_body
 from server.auth import require_admin
 from server.errors import ApiError, invalid_request
-from server.intake import Order, from_archive, from_source, is_remote
+from server.intake import Order, from_source, from_upload, is_remote
 from server.services import CallerDep, Services, ServicesDep
 from server.threads import run_in
 
@@ -162,11 +161,7 @@ async def _register(request: Request, services: Services, *, name: str | None) -
     if request.headers.get("content-type", "").startswith("multipart/form-data"):
         async with request.form(max_files=1) as form:
             wanted, upload = _from_form(form)
-            with services.blobs.staging() as folder:
-                archive = folder / "upload"
-                await run_in(services.adapter_pool, _save, upload, archive, services.settings.max_adapter_bytes)
-                order = _order(wanted, name, source="upload", stage=from_archive(archive))
-                return await _registered(services, order)
+            return await _registered(services, _order(wanted, name, source="upload", stage=from_upload(upload.file)))
     wanted = await read_as(request, NewAdapter)
     if not wanted.source:
         raise ApiError(
@@ -190,7 +185,8 @@ async def _registered(services: Services, order: Order) -> Response:
 
 
 async def _take(services: Services, order: Order) -> tuple[Version, bool]:
-    taken = await run_in(services.adapter_pool, services.intake.take, order)
+    pool = services.fetching_pool if is_remote(order.source) else services.adapter_pool
+    taken = await run_in(pool, services.intake.take, order)
     await services.slots.follow_pins()
     return taken
 
@@ -240,18 +236,6 @@ def _parsed(fields: dict[str, Any]) -> NewAdapter:
         return NewAdapter.model_validate(fields)
     except ValidationError as error:
         raise invalid_request(error.errors()) from None
-
-
-def _save(upload: UploadFile, into: Path, limit_bytes: int) -> None:
-    written = 0
-    with into.open("wb") as file:
-        while block := upload.file.read(1024 * 1024):
-            written += len(block)
-            if written > limit_bytes:
-                raise ApiError(
-                    413, f"the upload is larger than {limit_bytes} bytes (MANYHATS_MAX_ADAPTER_BYTES)", param="file"
-                )
-            file.write(block)
 
 
 def _exists(services: Services, name: str) -> bool:

@@ -1,0 +1,124 @@
+"""From bytes to a version: whole or not at all, and never waiting for another's slow host."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from adapters import remote
+from adapters.errors import AdapterNotFound, NameTaken, SourceRefused, SourceTooLarge
+from server.intake import Order, from_source, from_upload, is_remote
+from server.services import Services
+from server.settings import Settings
+
+Make = Callable[..., Path]
+HOST = "https://models.example"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"adapter_sources": (f"{HOST}/",)})
+
+
+def _zipped(folder: Path) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, file.name)
+    buffer.seek(0)
+    return buffer
+
+
+def _staged(services: Services) -> list[Path]:
+    return [*(services.settings.data_dir / "blobs" / "staging").iterdir()]
+
+
+def test_an_upload_and_its_folder_are_one_version(services: Services, make_adapter: Make) -> None:
+    folder = make_adapter()
+    upload = Order(name="legal", source="upload", stage=from_upload(_zipped(folder)))
+    first, created = services.intake.take(upload)
+    again, created_again = services.intake.take(Order(name="legal", source=str(folder), stage=from_source(str(folder))))
+    assert (created, created_again) == (True, False)
+    assert first.digest == again.digest
+    assert sorted(path.name for path in services.registry.path(first).iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    assert _staged(services) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive at all"])
+def test_what_is_refused_leaves_neither_a_name_nor_a_file(services: Services, content: bytes) -> None:
+    with pytest.raises(SourceRefused, match="neither .zip nor"):
+        services.intake.take(Order(name="legal", source="upload", stage=from_upload(io.BytesIO(content))))
+    with pytest.raises(AdapterNotFound):
+        services.registry.get("legal")
+    assert _staged(services) == []
+
+
+def test_an_upload_is_cut_off_at_the_limit(services: Services, make_adapter: Make) -> None:
+    archive = _zipped(make_adapter())
+    size = archive.getbuffer().nbytes
+    intake = replace(services.intake, sources=replace(services.sources, max_bytes=size // 2))
+    with pytest.raises(SourceTooLarge):
+        intake.take(Order(name="legal", source="upload", stage=from_upload(archive)))
+    assert _staged(services) == []
+
+
+def test_a_cut_adapter_says_how_much_was_lost(services: Services, make_adapter: Make) -> None:
+    source = str(make_adapter(rank=8))
+    order = Order(name="legal", source=source, stage=from_source(source), convert=True, rank=2)
+    version, _ = services.intake.take(order)
+    told = version.details["conversion"]
+    assert (version.rank, told["rank"]) == (2, 2)
+    assert len(told["relative_error"]) == 2
+    assert all(0 < error < 1 for error in told["relative_error"].values())
+
+
+def test_a_version_moves_the_name_only_when_asked(services: Services, add: Callable[..., Any]) -> None:
+    first = add("legal", seed=1)
+    second = add("legal", seed=2, as_version=True)
+    assert services.registry.resolve("legal").digest == first.digest
+    third = add("legal", seed=3, as_version=True, activate=True)
+    assert services.registry.resolve("legal").digest == third.digest
+    assert services.registry.resolve(second.id).digest == second.digest
+    with pytest.raises(NameTaken, match="/v1/adapters/legal/versions"):
+        add("legal", seed=4)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [("/srv/adapters/x", False), ("file:///srv/x", False), ("hf://org/repo", True), ("s3://bucket/x", True)],
+)
+def test_only_other_hosts_are_answered_later(source: str, expected: bool) -> None:
+    assert is_remote(source) is expected
+
+
+async def test_hosts_that_do_not_answer_hold_up_no_upload(
+    services: Services, http: httpx2.AsyncClient, make_adapter: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering = threading.Event()
+
+    def fetch(url: str, into: Path, max_bytes: int) -> None:
+        assert answering.wait(20)
+        raise FileNotFoundError(url)
+
+    monkeypatch.setattr(remote, "fetch", fetch)
+    for i in range(6):
+        begun = await http.post("/v1/adapters", json={"name": f"far-{i}", "source": f"{HOST}/{i}"})
+        assert (begun.status_code, begun.json()["status"]) == (202, "staging")
+    async with asyncio.timeout(10):
+        near = await http.post("/v1/adapters", data={"name": "near"}, files={"file": _zipped(make_adapter())})
+    assert near.status_code == 201, near.text
+    answering.set()
+    await asyncio.gather(*(services.background.wait(f"adapter far-{i}") for i in range(6)))
+    assert {services.registry.get(f"far-{i}").status for i in range(6)} == {"failed"}
