@@ -26,7 +26,7 @@ class Manifest:
     n_parameters: int
     size_bytes: int  # of the safetensors file
     dtype: str  # as safetensors calls it: "BF16"; several are joined by "+"
-    declared_base: str | None  # `base_model_name_or_path`, as the trainer wrote it
+    declared_base: str | None  # `base_model_name_or_path`, as the trainer wrote it, at most 1,000 characters
     warnings: tuple[str, ...] = ()  # sentences for people; nothing here stops the adapter
     effect: float  # the largest ‖B·A‖·scale / ‖W‖ of its modules, Frobenius norms
     modules: int  # how many modules have weights

@@ -17,6 +17,7 @@ T = TypeVar("T")
 CONFIG_FILE = "adapter_config.json"
 MAX_CONFIG_BYTES = 1 << 20
 MAX_ALPHA = 1e9
+MAX_BASE_CHARS = 1000  # it is only shown; a megabyte of it in every list helps nobody
 
 # Kept when staged: what vLLM reads, and what preflight judges. Everything else PEFT writes never reaches the engine.
 KEPT_FIELDS = (
@@ -67,7 +68,7 @@ class PeftConfig:
             rank_pattern={key: _rank(value, f"rank_pattern[{key!r}]") for key, value in rank_pattern.items()},
             alpha_pattern={key: _alpha(value, f"alpha_pattern[{key!r}]") for key, value in alpha_pattern.items()},
             target_modules=_targets(raw.get("target_modules")),
-            base=raw["base_model_name_or_path"] if isinstance(raw.get("base_model_name_or_path"), str) else None,
+            base=base[:MAX_BASE_CHARS] if isinstance(base := raw.get("base_model_name_or_path"), str) else None,
             raw=raw,
         )
 
@@ -120,6 +121,7 @@ def decode(data: bytes) -> dict[str, Any]:
         raise AdapterRefused("bad_config", f"{CONFIG_FILE} is larger than {MAX_CONFIG_BYTES} bytes; it is not PEFT's")
     try:
         raw = json.loads(data)
+        json.dumps(raw, ensure_ascii=False).encode()  # half a surrogate pair could be kept, but never told back
     except (ValueError, RecursionError) as error:
         raise AdapterRefused(
             "bad_config", f"{CONFIG_FILE} is not valid JSON ({error}); save the adapter anew"

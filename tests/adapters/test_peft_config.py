@@ -7,7 +7,7 @@ import time
 import pytest
 
 from adapters.errors import AdapterRefused
-from adapters.peft_config import MAX_CONFIG_BYTES, PeftConfig, staged
+from adapters.peft_config import MAX_CONFIG_BYTES, PeftConfig, decode, staged
 
 PLAIN = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 
@@ -75,3 +75,13 @@ def test_patterns_that_people_write_pass_and_are_quick(key):
     before = time.process_time()
     config.rank("model.layers.0." * 13)
     assert time.process_time() - before < 0.5
+
+
+def test_text_without_utf_8_is_refused():
+    with pytest.raises(AdapterRefused, match="surrogates") as refused:
+        decode(b'{"peft_type": "LORA", "base_model_name_or_path": "\\ud800"}')
+    assert refused.value.kind == "bad_config"
+
+
+def test_an_endless_base_name_is_cut():
+    assert PeftConfig.parse({"r": 8, "lora_alpha": 16, "base_model_name_or_path": "x" * 100_000}).base == "x" * 1000
