@@ -13,6 +13,7 @@ from typing import Any
 from adapters.errors import AliasInvalid
 
 Traffic = tuple[tuple[str, float], ...]  # (digest, weight > 0), oldest version first
+MAX_WEIGHT = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,11 @@ def check_weights(weights: Mapping[str, Any]) -> None:
         raise AliasInvalid("traffic names no version; give at least one, such as {version: 1}")
     for version, weight in weights.items():
         number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not number or not 0 < weight <= 1e12 or not math.isfinite(weight):
-            raise AliasInvalid(f"weight {weight!r} of {version!r} is no positive number; leave out what gets nothing")
+        if not number or not 0 < weight <= MAX_WEIGHT or not math.isfinite(weight):
+            raise AliasInvalid(
+                f"weight {weight!r} of {version!r} must be above 0 and at most {MAX_WEIGHT:.0e}; leave out what gets "
+                "nothing"
+            )
 
 
 def traffic_from(rows: Sequence[Sequence[Any]] | None) -> Traffic:

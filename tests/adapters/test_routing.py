@@ -57,7 +57,7 @@ def test_the_last_version_gets_what_rounding_leaves():
 
 @pytest.mark.parametrize("weight", [0, -1, math.nan, math.inf, True, "1", None, 10**400])
 def test_weights_are_positive_numbers(weight: object):
-    with pytest.raises(AliasInvalid, match="positive number"):
+    with pytest.raises(AliasInvalid, match="above 0"):
         check_weights({"abcdef": weight})
 
 
