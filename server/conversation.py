@@ -219,13 +219,17 @@ def _items(given: Any) -> list[dict[str, Any]]:
         return [{"id": _new_id(), "type": "message", "role": "user", "content": content}]
     if not isinstance(given, list) or not given:
         raise ApiError(400, "input: a text, or a list of at least one item", param="input")
-    items = []
+    items: list[dict[str, Any]] = []
+    taken: set[str] = set()
     for i, item in enumerate(given):
         if not isinstance(item, dict):
             raise ApiError(
                 400, f"input[{i}]: an object such as {{'role': 'user', 'content': '…'}}", param=f"input[{i}]"
             )
-        item = {"id": _new_id(), **item}
+        own = item.get("id")
+        # two with one id could not be listed page by page
+        item = {**item, "id": own if isinstance(own, str) and own and own not in taken else _new_id()}
+        taken.add(item["id"])
         item.setdefault("type", "message")
         items.append(item)
     return items

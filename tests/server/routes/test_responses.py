@@ -123,6 +123,16 @@ async def test_input_items_are_this_request_s_in_pages(client: openai.AsyncOpenA
     assert [_text(item.content) for item in items] == [f"turn {i}" for i in range(5)]  # type: ignore[union-attr]  # messages all
 
 
+async def test_items_of_one_id_are_listed_once_each(http: httpx2.AsyncClient) -> None:
+    items = [{"id": given, "role": "user", "content": f"m{i}"} for i, given in enumerate(["msg_a", "msg_a", 5, None])]
+    made = (await http.post("/v1/responses", json={"model": "demo", "input": items})).json()
+    page = (await http.get(f"/v1/responses/{made['id']}/input_items?order=asc")).json()
+    ids = [item["id"] for item in page["data"]]
+    assert ids[0] == "msg_a"
+    assert len(set(ids)) == 4
+    assert all(isinstance(one, str) for one in ids)
+
+
 async def test_one_owner_s_response_does_not_exist_for_another(services: Services, http: httpx2.AsyncClient) -> None:
     _, ann = services.keys.create("ann")
     _, bob = services.keys.create("bob")
