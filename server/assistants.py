@@ -54,11 +54,11 @@ class Catalogue:
         name = body.get("model")
         if not isinstance(name, str) or not name:
             raise ApiError(400, "model: name a model; GET /v1/models lists them", param="model", code="model_required")
-        if not may_use(caller, name):
+        assistant = self._assistants.find(name)
+        if not may_use(caller, name, assistant.name if assistant else name):  # a right to its name is one to its id
             raise model_not_found(name)
         if name in self._embedders:
             raise ApiError(400, f"{name!r} generates no text; it answers /v1/embeddings", param="model")
-        assistant = self._assistants.find(name)
         served = assistant.model if assistant else name
         if served == self.base_name:
             return Plan(public_name=name, version=None, assistant=assistant)

@@ -34,12 +34,12 @@ async def retrieve_model(name: str, caller: CallerDep, services: ServicesDep) ->
 
     https://platform.openai.com/docs/api-reference/models/retrieve
     """
-    if not may_use(caller, name):
+    assistant = services.assistants.find(name)
+    if not may_use(caller, name, assistant.name if assistant else name):
         raise model_not_found(name)
     for entry in _entries(services, versions=False):
         if entry["id"] == name:
             return JSONResponse(entry)
-    assistant = services.assistants.find(name)
     if assistant is not None:
         return JSONResponse(_assistant(assistant, services))
     version = services.registry.resolve(name, sticky=caller.key_id)
@@ -77,7 +77,7 @@ def _adapter(adapter: Adapter, services: Services) -> dict[str, Any]:
 
 
 def _version(version: Version, services: Services) -> dict[str, Any]:
-    status = "loaded" if services.slots.is_loaded(version) else "ready"
+    status = "failed" if version.error else "loaded" if services.slots.is_loaded(version) else "ready"
     entry = _entry(
         version.id,
         f"{version.adapter} ({version.digest[:12]})",

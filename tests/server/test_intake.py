@@ -58,7 +58,7 @@ def test_an_upload_and_its_folder_are_one_version(services: Services, make_adapt
 
 @pytest.mark.parametrize("content", [b"", b"no archive at all"])
 def test_what_is_refused_leaves_neither_a_name_nor_a_file(services: Services, content: bytes) -> None:
-    with pytest.raises(SourceRefused, match="neither .zip nor"):
+    with pytest.raises(SourceRefused, match="pack the adapter"):
         services.intake.take(Order(name="legal", source="upload", stage=from_upload(io.BytesIO(content))))
     with pytest.raises(AdapterNotFound):
         services.registry.get("legal")
