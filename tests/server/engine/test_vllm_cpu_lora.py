@@ -1,4 +1,4 @@
-"""Tokens of the base model in a batch with adapters, by the functions that vLLM uses on the CPU."""
+"""Tokens of the base model in a batch with adapters, and packed weights, by what vLLM does on the CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from server.engine import vllm_base_rows
+from server.engine import vllm_cpu_lora
 
 SLOTS, TOKENS, WIDTH, RANK = 3, 4, 8, 2
 INDICES = torch.tensor([0, -1, 2, -1])
@@ -38,7 +38,7 @@ def test_only_tokens_of_an_adapter_are_changed() -> None:
         mend(_expand)(small, up, output, INDICES, add_inputs=True)
         return output
 
-    mended, unmended = applied(vllm_base_rows.without_base_rows), applied(lambda kernel: kernel)
+    mended, unmended = applied(vllm_cpu_lora.without_base_rows), applied(lambda kernel: kernel)
     base = INDICES < 0
     assert torch.equal(mended[base], torch.ones(2, WIDTH))
     assert not torch.allclose(unmended[base], torch.ones(2, WIDTH))  # so that this test sees what is mended
@@ -47,14 +47,30 @@ def test_only_tokens_of_an_adapter_are_changed() -> None:
 
 def test_inputs_stay_as_they_are() -> None:
     inputs = torch.ones(TOKENS, WIDTH)
-    shrink = vllm_base_rows.without_base_rows(_shrink)
+    shrink = vllm_cpu_lora.without_base_rows(_shrink)
     shrink(inputs, torch.ones(SLOTS, RANK, WIDTH), torch.zeros(TOKENS, RANK), INDICES)
     assert torch.equal(inputs, torch.ones(TOKENS, WIDTH))
 
 
+def test_a_packed_weight_leaves_an_empty_one() -> None:
+    def pack(kernel: object, layer: torch.nn.Module) -> None:
+        if packs:
+            layer.weight = None  # type: ignore[assignment]  # as vLLM's kernel does
+
+    mended = vllm_cpu_lora.with_a_weight(pack)
+    layer = torch.nn.Linear(2, 3)
+    packs = False
+    mended(None, layer)
+    assert layer.weight.shape == (3, 2)
+    packs = True
+    mended(None, layer)
+    assert layer.weight.device.type == "cpu"
+    assert layer.weight.numel() == 0
+
+
 def test_vllm_finds_it() -> None:
-    (entry,) = importlib.metadata.entry_points(group="vllm.general_plugins", name="manyhats_base_rows")
-    assert entry.load() is vllm_base_rows.mend
+    (entry,) = importlib.metadata.entry_points(group="vllm.general_plugins", name="manyhats_cpu_lora")
+    assert entry.load() is vllm_cpu_lora.mend
 
 
 @pytest.mark.engine
@@ -62,7 +78,7 @@ def test_vllm_s_own_functions_are_replaced_once() -> None:
     """In a process of its own: vLLM's import takes seconds and memory that other tests need not carry."""
     script = """
 import torch
-from server.engine.vllm_base_rows import mend
+from server.engine.vllm_cpu_lora import mend
 from vllm.lora.ops import torch_ops
 mend(); mend()
 out = torch.ones(2, 4)
