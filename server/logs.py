@@ -31,6 +31,7 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "TORCH_LOGS": "-torch._library",
     "PYTHONWARNINGS": "ignore::FutureWarning,ignore::UserWarning",
 }
 

@@ -83,6 +83,8 @@ def vllm_flags(settings: Settings, *, device: str, extra: Sequence[str] = ()) ->
         flags += ["--max-model-len", "-1"]
     if device == "cpu" and not _given(further, "--enforce-eager", "--no-enforce-eager"):
         flags += ["--enforce-eager"]
+    if settings.log_level != "debug":
+        flags += ["--no-use-tqdm-on-load"]
     if tool_parser:
         flags += ["--enable-auto-tool-choice", "--tool-call-parser", tool_parser]
     if reasoning_parser:
