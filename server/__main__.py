@@ -25,9 +25,10 @@ def _run_api(argv: list[str]) -> None:
         from server.process_tree import die_with_parent
 
         die_with_parent(told.parent)  # before anything slow, so that no time is left in which an orphan could stay
+    from server.app_process import leave
     from server.app_process import main as run_api
 
-    sys.exit(run_api(told.vllm_args))
+    leave(run_api(told.vllm_args))
 
 
 if __name__ == "__main__":  # vLLM spawns its processes, and each imports this module again

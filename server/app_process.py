@@ -15,6 +15,8 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import NoReturn
 
 import uvicorn
 
@@ -61,21 +63,27 @@ def main(extra: Sequence[str] = ()) -> int:
     return uvloop.run(_run(settings, sock, extra))
 
 
+def leave(status: int) -> NoReturn:
+    """End this process now: a thread that waits for another host must not keep its successor from starting."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def refused_start(settings: Settings) -> int:
     """Why the address may not be opened, as an exit status; 0 when it may: any but loopback needs a key first."""
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    database = Database(settings.sql_url)
     try:
-        database.migrate()
-        check_exposure(settings, Keys(database, file=settings.api_keys_file).any_exist())
+        with closing(Database(settings.sql_url)) as database:
+            database.migrate()
+            check_exposure(settings, Keys(database, file=settings.api_keys_file).any_exist())
     except (Exposed, FileInvalid) as error:
         logger.error("%s", error)
         return EXIT_CONFIG
     except StorageError as error:  # may be over soon: a database that starts beside this server, say
         logger.error("%s", error)
         return 1
-    finally:
-        database.close()
     return 0
 
 
@@ -83,9 +91,13 @@ def listen(settings: Settings) -> socket.socket:
     """The listening socket; raises OSError when the port is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind((settings.host, settings.port))
-    sock.listen(2048)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((settings.host, settings.port))
+        sock.listen(2048)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 
@@ -175,7 +187,8 @@ async def _follow(services: object) -> None:
         "adapters": services.registry.refresh,
         "assistants": services.assistants.refresh,
     }
-    purged_at = 0.0
+    purged_at = -PURGE_SECONDS
+    failing = False
     while True:
         await asyncio.sleep(FOLLOW_SECONDS)
         try:
@@ -189,8 +202,11 @@ async def _follow(services: object) -> None:
             if time.monotonic() - purged_at > PURGE_SECONDS:
                 purged_at = time.monotonic()
                 await run_in(services.storage_pool, services.responses.purge_expired, time.time())
+            failing = False
         except Exception:
-            logger.exception("changes of other processes could not be read; trying again")
+            if not failing:  # twice a second is too often for the same line
+                logger.exception("changes of other processes could not be read; trying again")
+            failing = True
 
 
 def _boot_failed(error: BaseException | None) -> int:
@@ -199,7 +215,3 @@ def _boot_failed(error: BaseException | None) -> int:
         return EXIT_CONFIG  # a further start would fail in the same way
     logger.error("the server could not start: %s", error, exc_info=error)
     return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
