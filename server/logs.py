@@ -150,11 +150,14 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 def _value(value: object) -> str:
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return text if PLAIN_VALUE.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    return text if PLAIN_VALUE.fullmatch(text) else json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def _one_line(message: str) -> str:
-    return message.replace("\r", "\\r").replace("\n", "\\n")  # what a client sent must not look like a line of ours
+    """Without what ends a line, moves a terminal's cursor or turns text round: a client's must not look like ours."""
+    if message.isprintable():
+        return message
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
 
 
 def _without_values(text: str) -> str:

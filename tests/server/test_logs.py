@@ -55,6 +55,16 @@ def test_text_lines_cannot_be_forged(logger: logging.Logger) -> None:
     assert stream.getvalue().endswith('refused\\n2026 INFO all is well path="/x\\n2026 INFO fine" seconds=0.250\n')
 
 
+def test_a_terminal_is_not_steered(logger: logging.Logger) -> None:
+    stream = lines(logger, "text")
+    nasty = "\x1b[31m\u2028\u202e\x85\ud800ação 😀"
+    logger.info("no %s", nasty, extra={"fields": {"path": f"/{nasty}", "model": "ação"}})
+    line = stream.getvalue()
+    assert line.rstrip("\n").isprintable()
+    assert "ação 😀" in line
+    assert "model=ação" in line
+
+
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_a_prompt_within_pydantics_words_is_not_logged(logger: logging.Logger, log_format: LogFormat) -> None:
     class Body(BaseModel):
