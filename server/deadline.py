@@ -79,7 +79,7 @@ def timed_out(services: Services) -> ApiError:
     seconds = services.settings.request_timeout_seconds
     return ApiError(
         504,
-        f"the answer took longer than {seconds:g} s; ask for fewer tokens, or raise MANYHATS_REQUEST_TIMEOUT_SECONDS",
+        f"the answer took longer than {seconds:g} s; ask for less at once, or raise MANYHATS_REQUEST_TIMEOUT_SECONDS",
         type="server_error",
         code="timeout",
     )

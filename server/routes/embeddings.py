@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Annotated, Literal
 
@@ -14,6 +15,7 @@ from retrieval import cl100k
 from retrieval.embedding import Embedder, Vectors
 from server.answering import read_as
 from server.auth import may_use
+from server.deadline import timed_out
 from server.disconnect import while_connected
 from server.errors import ApiError, model_not_found
 from server.routes.models import EMBEDDER
@@ -62,7 +64,11 @@ async def create_embeddings(request: Request, caller: CallerDep, services: Servi
     if any(not text for text in texts):
         raise ApiError(400, "input: an empty text has no meaning to embed; leave it out", param="input")
     async with services.admission.enter(caller, sum(len(text) for text in texts) // 4) as ticket:
-        vectors, tokens = await while_connected(request, _embedded(texts, services))
+        try:
+            async with asyncio.timeout(services.settings.request_timeout_seconds):
+                vectors, tokens = await while_connected(request, _embedded(texts, services))
+        except TimeoutError:
+            raise timed_out(services) from None
         ticket.settle(tokens)
     data = [
         {

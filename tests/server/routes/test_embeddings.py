@@ -10,6 +10,8 @@ import numpy as np
 import openai
 import pytest
 
+from server.services import Services
+
 
 async def test_text_list_and_token_ids_agree(client: openai.AsyncOpenAI) -> None:
     text = await client.embeddings.create(model="embedder", input="tiktoken is great!")  # the client asks for base64
@@ -69,3 +71,10 @@ async def test_a_large_request_lets_a_small_one_pass(client: openai.AsyncOpenAI)
     vectors = np.array([item.embedding for item in (await large).data])
     assert vectors.shape == (300, 384)
     np.testing.assert_allclose(vectors[299], (await small).data[0].embedding, atol=1e-5)
+
+
+async def test_an_embedding_request_has_its_time_too(http: httpx2.AsyncClient, services: Services) -> None:
+    object.__setattr__(services, "settings", services.settings.model_copy(update={"request_timeout_seconds": 0.001}))
+    answer = await http.post("/v1/embeddings", json={"model": "embedder", "input": ["a"] * 64})
+    assert answer.status_code == 504
+    assert services.admission.running == 0
