@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -126,7 +126,12 @@ class VllmEngine:
             )
             usage = event_usage(whole.get("usage"))
             return Answer(body=whole, frames=None, usage=lambda: usage)
-        return await _streamed(call, result, raw)
+        try:
+            return await _streamed(call, result, raw)
+        except (EngineDeadError, EngineRefused) as error:
+            if self._client.errored:  # vLLM's frames for a dead engine say 500, as for anything else
+                raise EngineUnavailable(DEAD) from error
+            raise
 
     async def _create(self, call: Call, body: dict[str, Any], raw: Any) -> Any:
         if call.dialect == "chat":
@@ -161,10 +166,8 @@ class VllmEngine:
 
     async def unload(self, adapter: EngineAdapter) -> None:
         self._models.lora_requests.pop(adapter.engine_name, None)
-        try:
+        with _told_when_dead():
             await self._client.remove_lora(adapter.lora_id)
-        except EngineDeadError as error:
-            raise EngineUnavailable(DEAD) from error
 
     async def count_tokens(self, tool: Tool, body: dict[str, Any]) -> dict[str, Any]:
         body = {**body, "model": self._base_name}  # an adapter has its base's tokenizer
@@ -245,16 +248,25 @@ async def _text_frames(result: Any, dialect: str) -> AsyncGenerator[str, None]:
 
 async def _event_frames(result: Any, reported: list[Usage]) -> AsyncGenerator[str, None]:
     async with aclosing(result):
-        async for event in result:
-            kind = event.type
-            if kind == "response.completed":
-                reported.append(event_usage(event.response.usage and event.response.usage.model_dump()))
-                if event.response.status == "incomplete":
-                    kind = "response.incomplete"  # OpenAI names the last event after the response's status
-                    data = json.loads(event.model_dump_json(by_alias=True)) | {"type": kind}
-                    yield f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
-                    continue
-            yield f"event: {kind}\ndata: {event.model_dump_json(by_alias=True)}\n\n"
+        with _told_when_dead():
+            async for event in result:
+                kind = event.type
+                if kind == "response.completed":
+                    reported.append(event_usage(event.response.usage and event.response.usage.model_dump()))
+                    if event.response.status == "incomplete":
+                        kind = "response.incomplete"  # OpenAI names the last event after the response's status
+                        data = json.loads(event.model_dump_json(by_alias=True)) | {"type": kind}
+                        yield f"event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+                        continue
+                yield f"event: {kind}\ndata: {event.model_dump_json(by_alias=True)}\n\n"
+
+
+@contextmanager
+def _told_when_dead() -> Iterator[None]:
+    try:
+        yield
+    except EngineDeadError as error:
+        raise EngineUnavailable(DEAD) from error
 
 
 def _start_client(args: Any) -> AsyncLLM:

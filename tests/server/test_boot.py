@@ -1,0 +1,157 @@
+"""From settings to services: what is refused, what is brought back, and nothing left running after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.base_model import BaseModel
+from adapters.errors import NameTaken
+from retrieval.embedding import Embedder
+from server import boot
+from server.engine.fake import FakeEngine
+from server.services import Services
+from server.settings import Settings
+from server.storage.errors import FileInvalid
+
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def settings(settings: Settings, tmp_path: Path) -> Settings:
+    """A base of the user's own; the demo's adapters would take their time."""
+    (tmp_path / "model").mkdir()
+    return settings.model_copy(update={"model": str(tmp_path / "model"), "model_name": "mine"})
+
+
+@pytest.fixture
+async def start(
+    settings: Settings, engine: FakeEngine, base: BaseModel, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[..., Any]]:
+    """Boot on the data directory, with the embedder and the base's shapes at hand."""
+    started: list[Services] = []
+
+    async def start_engine(settings: Settings, *, extra: Any = ()) -> FakeEngine:
+        return engine
+
+    monkeypatch.setattr(boot, "start_engine", start_engine)
+    monkeypatch.setattr(boot, "Embedder", lambda name: embedder)
+    monkeypatch.setattr(BaseModel, "read", lambda path: base)
+
+    async def start(**changes: Any) -> Services:
+        services = await boot.boot(settings.model_copy(update=changes))
+        started.append(services)
+        return services
+
+    yield start
+    for services in started:
+        await services.slots.close()
+        services.close()
+
+
+async def _stop(services: Services) -> None:
+    await services.slots.close()
+    services.close()
+
+
+async def test_what_was_registered_is_back_and_pins_are_in_before_it_is_ready(
+    start: Callable[..., Any], engine: FakeEngine, make_adapter: Make
+) -> None:
+    from server.intake import Order, from_source
+
+    services = await start()
+    source = str(make_adapter())
+    version, _ = services.intake.take(Order(name="legal", source=source, stage=from_source(source), pin=True))
+    services.registry.begin("far", "hf://org/far")
+    await _stop(services)
+    again = await start()
+    assert version.engine_name in engine.loaded
+    assert again.registry.resolve("legal").lora_id == version.lora_id
+    assert [adapter.name for adapter in again.registry.list()] == ["legal"]  # what was being fetched is gone
+
+
+async def test_the_base_is_called_by_its_public_name(start: Callable[..., Any]) -> None:
+    services = await start()
+    assert services.base.name == services.catalogue.base_name == "mine"
+
+
+async def test_names_of_models_are_taken(start: Callable[..., Any], embedder: Embedder, make_adapter: Make) -> None:
+    services = await start()
+    services.assistants.create({"name": "lawyer", "model": "mine"})
+    for name in ("mine", "embedder", "lawyer"):
+        with pytest.raises(NameTaken):
+            services.registry.begin(name, "hf://org/x")
+    services.registry.begin("legal", "hf://org/x")
+    for name in ("mine", "embedder", "legal"):
+        with pytest.raises(NameTaken):
+            services.assistants.create({"name": name, "model": "mine"})
+
+
+async def test_an_assistants_file_that_is_wrong_closes_the_engine(
+    start: Callable[..., Any], engine: FakeEngine, tmp_path: Path
+) -> None:
+    file = tmp_path / "assistants.yaml"
+    file.write_text("- name: mine\n  model: mine\n")
+    with pytest.raises(FileInvalid, match="mine"):
+        await start(assistants_file=file)
+    assert engine.dead
+
+
+async def test_an_engine_that_does_not_start_is_the_error(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(settings: Settings, *, extra: Any = ()) -> FakeEngine:
+        raise ValueError("no such model")
+
+    monkeypatch.setattr(boot, "start_engine", fail)
+    with pytest.raises(ValueError, match="no such model"):
+        await start()
+
+
+async def test_a_base_that_cannot_be_read_stops_the_engine_s_start(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = asyncio.Event()
+
+    async def slow(settings: Settings, *, extra: Any = ()) -> FakeEngine:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        raise AssertionError
+
+    def unreadable(path: Path) -> BaseModel:
+        raise ValueError(f"{path} has no config.json")
+
+    monkeypatch.setattr(boot, "start_engine", slow)
+    monkeypatch.setattr(BaseModel, "read", unreadable)
+    with pytest.raises(ValueError, match=r"no config\.json"):
+        await start()
+    assert stopped.is_set()
+
+
+async def test_what_was_being_answered_when_the_process_died_has_failed(start: Callable[..., Any]) -> None:
+    from server.auth import LOCAL
+    from server.storage.responses import StoredResponse
+
+    services = await start()
+    row = StoredResponse(
+        id="resp_1", owner="ann", status="queued", model="mine", created_at=1.0, expires_at=9e9,
+        body={"id": "resp_1", "status": "queued"}, input_items=(), background=True,
+    )  # fmt: skip  # one field per line says nothing more
+    services.responses.save(row)
+    await _stop(services)
+    again = await start()
+    assert again.responses.load("resp_1", LOCAL).status == "failed"
+
+
+async def test_the_fake_engine_needs_no_model(settings: Settings) -> None:
+    assert isinstance(await boot.start_engine(settings.model_copy(update={"engine": "fake"})), FakeEngine)
+
+
+def test_a_folder_is_read_where_it_lies(settings: Settings) -> None:
+    assert boot._model_folder(settings) == Path(settings.model)
