@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from typing import Annotated, Literal
 
-import numpy as np
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from retrieval import cl100k
-from retrieval.embedding import Embedder, Vectors
+from retrieval.embedding import Embedder
 from server.answering import read_as
 from server.auth import may_use
 from server.deadline import timed_out
@@ -27,6 +27,7 @@ router = APIRouter()
 MAX_INPUTS = 2048  # OpenAI's limit for one request
 BATCH = 32  # texts embedded in one go
 
+Encoding = Literal["float", "base64"]
 TokenIds = Annotated[list[int], Field(min_length=1)]
 
 
@@ -37,7 +38,7 @@ class EmbeddingRequest(BaseModel):
 
     model: str
     input: str | TokenIds | Annotated[list[str], Field(min_length=1)] | Annotated[list[TokenIds], Field(min_length=1)]
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Encoding = "float"
     dimensions: int | None = None
     user: str | None = None
 
@@ -46,6 +47,7 @@ class EmbeddingRequest(BaseModel):
 async def create_embeddings(request: Request, caller: CallerDep, services: ServicesDep) -> Response:
     """Unit vectors, in the order of the input; token ids are cl100k's, as OpenAI's clients mean them."""
     body = await read_as(request, EmbeddingRequest)
+    request.state.model = body.model
     embedder = services.embedder
     if not may_use(caller, body.model):
         raise model_not_found(body.model)
@@ -58,7 +60,7 @@ async def create_embeddings(request: Request, caller: CallerDep, services: Servi
             f"{embedder.name} has {embedder.dimensions} dimensions and cannot give {body.dimensions}",
             param="dimensions",
         )
-    texts = _texts(body.input)
+    texts = await run_in(None, _texts, body.input)
     if len(texts) > MAX_INPUTS:
         raise ApiError(400, f"{len(texts)} inputs; at most {MAX_INPUTS} in one request", param="input")
     if any(not text for text in texts):
@@ -66,38 +68,37 @@ async def create_embeddings(request: Request, caller: CallerDep, services: Servi
     async with services.admission.enter(caller, sum(len(text) for text in texts) // 4) as ticket:
         try:
             async with asyncio.timeout(services.settings.request_timeout_seconds):
-                vectors, tokens = await while_connected(request, _embedded(texts, services))
+                items, tokens = await while_connected(request, _embedded(texts, body.encoding_format, services))
         except TimeoutError:
             raise timed_out(services) from None
         ticket.settle(tokens)
-    data = [
-        {
-            "object": "embedding",
-            "index": i,
-            "embedding": base64.b64encode(vector.tobytes()).decode()
-            if body.encoding_format == "base64"
-            else vector.tolist(),
-        }
-        for i, vector in enumerate(vectors)
-    ]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return JSONResponse({"object": "list", "data": data, "model": body.model, "usage": usage}, headers=ticket.headers)
+    rest = json.dumps({"model": body.model, "usage": usage}).removeprefix("{")
+    content = f'{{"object": "list", "data": [{", ".join(items)}], {rest}'
+    return Response(content, media_type="application/json", headers=ticket.headers)
 
 
-async def _embedded(texts: list[str], services: Services) -> tuple[Vectors, int]:
+async def _embedded(texts: list[str], encoding: Encoding, services: Services) -> tuple[list[str], int]:
     """Batch by batch, so that small requests pass large ones, and one whose client has left stops."""
-    made, tokens = [], 0
+    items: list[str] = []
+    tokens = 0
     for start in range(0, len(texts), BATCH):
-        vectors, counted = await run_in(
-            services.embedding_pool, _embed, services.embedder, texts[start : start + BATCH]
-        )
-        made.append(vectors)
+        batch = texts[start : start + BATCH]
+        made, counted = await run_in(services.embedding_pool, _items, services.embedder, batch, encoding, start)
+        items += made
         tokens += counted
-    return np.concatenate(made), tokens
+    return items, tokens
 
 
-def _embed(embedder: Embedder, texts: list[str]) -> tuple[Vectors, int]:
-    return embedder.embed(texts), embedder.count_tokens(texts)
+def _items(embedder: Embedder, texts: list[str], encoding: Encoding, start: int) -> tuple[list[str], int]:
+    """OpenAI's embedding objects as JSON, and the tokens. One by one and off the event loop: writing a million floats
+    takes seconds, in which no stream would go on.
+    """
+    items = []
+    for index, vector in enumerate(embedder.embed(texts), start):
+        numbers = base64.b64encode(vector.tobytes()).decode() if encoding == "base64" else vector.tolist()
+        items.append(json.dumps({"object": "embedding", "index": index, "embedding": numbers}))
+    return items, embedder.count_tokens(texts)
 
 
 def _texts(given: str | list[int] | list[str] | list[list[int]]) -> list[str]:

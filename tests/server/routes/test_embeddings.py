@@ -27,6 +27,21 @@ async def test_text_list_and_token_ids_agree(client: openai.AsyncOpenAI) -> None
     assert text.usage.prompt_tokens > 0
 
 
+async def test_several_batches_come_in_order_and_in_both_formats(
+    client: openai.AsyncOpenAI, http: httpx2.AsyncClient
+) -> None:
+    texts = [f"number {i}" for i in range(70)]
+    packed = await client.embeddings.create(model="embedder", input=texts)  # the client asks for base64
+    answer = await http.post("/v1/embeddings", json={"model": "embedder", "input": texts})
+    assert answer.headers["content-type"] == "application/json"
+    plain = answer.json()
+    assert list(plain) == ["object", "data", "model", "usage"]
+    assert [item["index"] for item in plain["data"]] == [item.index for item in packed.data] == [*range(70)]
+    for item, same in zip(plain["data"], packed.data, strict=True):
+        np.testing.assert_allclose(item["embedding"], same.embedding, atol=1e-6)
+    assert plain["usage"]["total_tokens"] == packed.usage.total_tokens >= 70
+
+
 async def test_lists_of_token_ids(client: openai.AsyncOpenAI) -> None:
     made = await client.embeddings.create(model="embedder", input=[[83, 1609], [374, 2294]])
     assert [item.index for item in made.data] == [0, 1]
