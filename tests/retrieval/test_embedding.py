@@ -37,3 +37,9 @@ def test_tokens_are_the_embedder_s(embedder: Embedder) -> None:
 
 def test_it_says_its_own_name(embedder: Embedder) -> None:
     assert embedder.name == BUNDLED_NAME
+
+
+def test_megabytes_are_cut_beyond_the_window_before_they_are_read(embedder: Embedder) -> None:
+    long = "word " * 3_000_000
+    assert embedder.count_tokens([long]) == 256
+    np.testing.assert_allclose(embedder.embed([long]), embedder.embed(["word " * 1000]), atol=1e-6)
