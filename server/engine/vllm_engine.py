@@ -51,7 +51,15 @@ from server.engine.base import (
     Usage,
 )
 from server.engine.vllm_flags import FlagRefused, vllm_flags
-from server.engine.vllm_frames import event_usage, known_ids, mended, refusal, refused_fields, validation_refusal
+from server.engine.vllm_frames import (
+    blamed_on_grammar,
+    event_usage,
+    known_ids,
+    mended,
+    refusal,
+    refused_fields,
+    validation_refusal,
+)
 from server.settings import Settings
 
 DEAD = "the engine has died and is being started anew; try again in a minute"
@@ -111,13 +119,15 @@ class VllmEngine:
             raise validation_refusal(error) from error
         except EngineDeadError as error:
             raise EngineUnavailable(DEAD) from error
+        except OverflowError as error:  # on its way to vLLM's core
+            raise EngineRefused("a number in this request is too large for the engine") from error
         except Exception as error:
             # vLLM's own table from exception to status: it raises plain ValueError and its own classes alike
             raise refusal(create_error_response(error).model_dump()["error"]) from error
         finally:
             _public_name.reset(token)
         if isinstance(result, ErrorResponse):
-            raise refusal(result.model_dump()["error"])
+            raise self._blamed(refusal(result.model_dump()["error"]), body)
         if not hasattr(result, "__aiter__"):
             whole = result.model_dump(
                 mode="json",
@@ -131,7 +141,12 @@ class VllmEngine:
         except (EngineDeadError, EngineRefused) as error:
             if self._client.errored:  # vLLM's frames for a dead engine say 500, as for anything else
                 raise EngineUnavailable(DEAD) from error
-            raise
+            raise self._blamed(error, body) from error
+
+    def _blamed(self, error: Exception, body: dict[str, Any]) -> Exception:
+        if isinstance(error, EngineRefused) and not self._client.errored:
+            return blamed_on_grammar(error, body)
+        return error
 
     async def _create(self, call: Call, body: dict[str, Any], raw: Any) -> Any:
         if call.dialect == "chat":

@@ -28,6 +28,8 @@ REFUSED_FIELDS = {
     "prompt_logprobs": PROMPT_LOGPROBS,
 }
 
+CONSTRAINTS = ("response_format", "structured_outputs", "text", "output_config")  # each dialect's word for a form
+
 KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -64,6 +66,28 @@ def refusal(error: Mapping[str, Any]) -> EngineRefused | EngineUnavailable:
     return EngineRefused(
         message, status=status, kind=KINDS.get(status, "invalid_request_error"), param=error.get("param")
     )
+
+
+def blamed_on_grammar(error: EngineRefused, body: Mapping[str, Any]) -> EngineRefused:
+    """The same error, or a 400 where the answer's form was prescribed and the engine failed on this request alone.
+
+    vLLM checks that a grammar can be read, and finds out only at the first token that no text has the form; a schema
+    that is nothing but a reference to itself is one.
+    """
+    given = next((name for name in CONSTRAINTS if _prescribes(name, body.get(name))), None)
+    if error.status != 500 or given is None:
+        return error
+    return EngineRefused(
+        f"{given}: the engine found no text of this form; look for a rule or $ref that leads only to itself",
+        param=given,
+    )
+
+
+def _prescribes(name: str, value: object) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    form = value.get("format") if name in ("text", "output_config") else value
+    return isinstance(form, Mapping) and form.get("type") != "text"
 
 
 def validation_refusal(error: ValidationError) -> EngineRefused:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from server.engine.base import EngineRefused, EngineUnavailable
 from server.engine.vllm_frames import (
     REFUSED_FIELDS,
+    blamed_on_grammar,
     event_usage,
     known_ids,
     mended,
@@ -90,3 +91,14 @@ def test_ids_that_no_token_has_are_refused(tokens: list[int]) -> None:
     known_ids([0, 4095], 4096)
     with pytest.raises(EngineRefused, match="4096"):
         known_ids(tokens, 4096)
+
+
+def test_a_failure_under_a_prescribed_form_is_the_request_s() -> None:
+    failed = EngineRefused("Internal server error", status=500, kind="server_error")
+    form = {"structured_outputs": {"grammar": "root ::= root"}}
+    told = blamed_on_grammar(failed, form)
+    assert (told.status, told.kind, told.param) == (400, "invalid_request_error", "structured_outputs")
+    for free in ({"response_format": None}, {"response_format": {"type": "text"}}, {"text": {"verbosity": "low"}}):
+        assert blamed_on_grammar(failed, free) is failed
+    other = EngineRefused("too long")
+    assert blamed_on_grammar(other, form) is other
