@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from adapters.adapter import Adapter, Version
-from adapters.errors import AdapterNotFound, OtherBase
+from adapters.errors import AdapterNotFound, NameTaken, OtherBase
 from adapters.names import find_digest, shown, split
 from adapters.routing import Route
 
@@ -87,6 +87,14 @@ class Catalogue:
 def other_base(adapter: Adapter, served: str) -> OtherBase:
     """The error for an adapter that another base's server registered."""
     return OtherBase(f"adapter {adapter.name!r} was made for base {adapter.base_name!r}, this server serves {served!r}")
+
+
+def taken(adapter: Adapter) -> NameTaken:
+    """The error for other bytes under a name that has some."""
+    name = adapter.name
+    return NameTaken(
+        f"adapter {name!r} has other weights already; POST /v1/adapters/{name}/versions adds a version to it"
+    )
 
 
 def _why_not(adapter: Adapter) -> str:

@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 
 from adapters import ledger, upkeep
 from adapters.adapter import Adapter, Version
-from adapters.catalogue import Catalogue, other_base
+from adapters.catalogue import Catalogue, other_base, taken
 from adapters.errors import AdapterNotFound, AliasInvalid, InUse, NameTaken
 from adapters.manifest import Manifest
 from adapters.names import check_name
@@ -118,7 +118,7 @@ class Registry:
                 self._check_base(adapter)
                 _check_not_staging(adapter)
                 if adapter.versions and all(version.source != source for version in adapter.versions):
-                    raise _taken(adapter)
+                    raise taken(adapter)
             if adapter is None or not adapter.versions:
                 self._put_adapter(connection, name, source=source, pinned=pin, status="staging", traffic=[])
             elif pin and not adapter.pinned:
@@ -152,7 +152,7 @@ class Registry:
                 if not begun:
                     _check_not_staging(adapter)
                 if adapter.versions and adapter.having(manifest.digest) is None:
-                    raise _taken(adapter)
+                    raise taken(adapter)
             if adapter is None or not adapter.versions:
                 pin = pin or (begun and adapter is not None and adapter.pinned)
                 traffic = [[manifest.digest, 1]]
@@ -297,10 +297,3 @@ class Registry:
 def _check_not_staging(adapter: Adapter) -> None:
     if adapter.status == "staging":
         raise NameTaken(f"adapter {adapter.name!r} is being fetched from {adapter.source!r}; wait for it or remove it")
-
-
-def _taken(adapter: Adapter) -> NameTaken:
-    name = adapter.name
-    return NameTaken(
-        f"adapter {name!r} has other weights already; POST /v1/adapters/{name}/versions adds a version to it"
-    )

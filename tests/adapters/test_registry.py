@@ -220,7 +220,7 @@ def test_an_alias_that_cannot_move_there(registry: Registry, stage: Stage):
         registry.move_alias("legal", "previous")
     with pytest.raises(AliasInvalid, match="not a version of 'legal'"):
         registry.move_alias("legal", other.id)
-    with pytest.raises(AliasInvalid, match="positive number"):
+    with pytest.raises(AliasInvalid, match="must be above 0"):
         registry.move_alias("legal", traffic={one.id: 0})
     with pytest.raises(AliasInvalid, match="named twice"):
         registry.move_alias("legal", traffic={one.id: 1, one.digest: 1})
