@@ -20,6 +20,8 @@ Dialect = Literal["openai", "responses", "anthropic"]
 
 RESTART_SECONDS = 15  # about what a dead engine needs to be back on a small machine
 
+LONGEST_MESSAGE = 4000  # characters
+
 ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -45,6 +47,8 @@ class ApiError(Exception):
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        if len(message) > LONGEST_MESSAGE:  # what the client sent may stand in it, and that may be megabytes
+            message = f"{message[:LONGEST_MESSAGE]}…"
         super().__init__(message)
         self.status = status
         self.message = message

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import adapters.errors
 import server.storage.errors
 from server.engine.base import EngineError, EngineRefused, EngineUnavailable
-from server.errors import STATUS, ApiError, invalid_request, model_not_found, sse_error, to_api_error
+from server.errors import LONGEST_MESSAGE, STATUS, ApiError, invalid_request, model_not_found, sse_error, to_api_error
 
 ROOTS = {
     adapters.errors.AdapterError,
@@ -176,3 +176,9 @@ def test_responses_stream_error() -> None:
     event, data = sse_error(ApiError(500, "oh", code="c"), "responses", sequence_number=7).decode().strip().split("\n")
     assert event == "event: error"
     assert json.loads(data[6:]) == {"type": "error", "code": "c", "message": "oh", "param": None, "sequence_number": 7}
+
+
+def test_a_client_s_megabytes_are_not_told_back() -> None:
+    told = model_not_found("x" * 1_000_000).message
+    assert told.startswith("The model 'xxx")
+    assert len(told) == LONGEST_MESSAGE + 1
