@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +38,7 @@ def add(
     activate: Annotated[bool, typer.Option("--activate", help="Move the name to the new version at once.")] = False,
     pin: Annotated[bool, typer.Option("--pin", help="Keep it in a slot of its own.")] = False,
     rank: Annotated[int | None, typer.Option("--rank", help="Cut to this rank first, by truncated SVD.")] = None,
+    convert: Annotated[bool, typer.Option("--convert", help="Make a plain LoRA of PiSSA or OLoRA first.")] = False,
     url: Url = "",
     as_json: Json = False,
 ) -> None:
@@ -49,13 +51,15 @@ def add(
     path = f"/v1/adapters/{name}/versions" if new_version else "/v1/adapters"
     fields: dict[str, Any] = {} if new_version else {"name": name, "pin": pin}
     fields |= {"activate": True} if activate else {}
+    conversion = {"rank": rank} if rank else {}
+    wanted = convert or rank is not None
     with connect(url) as api:
         if "://" in source:
-            body = fields | {"source": source} | ({"convert": {"rank": rank}} if rank else {})
+            body = fields | {"source": source} | ({"convert": conversion} if wanted else {})
             shown = _settled(api, api.call("POST", path, json=body))
         else:
             form = {key: str(value).lower() if isinstance(value, bool) else value for key, value in fields.items()}
-            form |= {"convert": f'{{"rank": {rank}}}'} if rank else {}
+            form |= {"convert": json.dumps(conversion)} if wanted else {}
             with packed(Path(source)) as archive:
                 shown = api.call("POST", path, form=form, file=archive)
         _print_adapter(shown, as_json=as_json, is_local=api.is_local)

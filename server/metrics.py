@@ -90,11 +90,15 @@ class Metrics:
         self.load_seconds = Histogram(
             "manyhats_adapter_load_seconds",
             "Time to put one adapter version into the engine.",
+            ["adapter"],
             buckets=LOAD_SECONDS,
             registry=registry,
         )
         self.evictions = Counter(
-            "manyhats_adapter_evictions", "Adapter versions that gave up their slot to another.", registry=registry
+            "manyhats_adapter_evictions",
+            "Adapter versions that gave up their place in memory to another.",
+            ["adapter"],
+            registry=registry,
         )
         self.residents = Gauge(
             "manyhats_adapters_resident", "Adapter versions in the engine's slots.", registry=registry
@@ -136,13 +140,13 @@ class Metrics:
         if error is not None:
             self.errors.labels(label, self.error_label(error)).inc()
 
-    def loaded(self, seconds: float) -> None:
-        """An adapter version was put into the engine in so many seconds."""
-        self.load_seconds.observe(seconds)
+    def loaded(self, adapter: str, seconds: float) -> None:
+        """A version of this adapter was put into the engine in so many seconds."""
+        self.load_seconds.labels(self.adapter_label(adapter)).observe(seconds)
 
-    def evicted(self) -> None:
-        """A version gave up its slot to another."""
-        self.evictions.inc()
+    def evicted(self, adapter: str) -> None:
+        """A version of this adapter gave up its place to another."""
+        self.evictions.labels(self.adapter_label(adapter)).inc()
 
     def set_residents(self, adapters: Collection[str]) -> None:
         """The adapter of each version in the slots now; a name comes once per version."""
@@ -162,9 +166,13 @@ class Metrics:
         if adapter in self._adapters:
             self._adapters.discard(adapter)
             self._resident.discard(adapter)
-            for metric in (self.requests, self.errors, self.tokens, self.first_token_seconds, self.per_token_seconds):
+            for metric in self._by_adapter():
                 metric.remove_by_labels({"adapter": adapter})
             self.resident.remove_by_labels({"adapter": adapter})
+
+    def _by_adapter(self) -> tuple[Counter | Histogram, ...]:
+        answers = (self.requests, self.errors, self.tokens, self.first_token_seconds, self.per_token_seconds)
+        return (*answers, self.load_seconds, self.evictions)
 
     def adapter_label(self, adapter: str) -> str:
         """The adapter's name without version while there is room for one more, else "other"."""

@@ -73,7 +73,7 @@ class _EmbedderName(Embedder):
 
 
 def _services(settings: Settings) -> Services:
-    base = BaseModel.read(settings.model)
+    base = replace(BaseModel.read(settings.model), name=settings.base_name)
     database = Database(settings.sql_url)
     database.migrate()
     engine = FakeEngine()

@@ -174,7 +174,7 @@ class Slots:
                 if isinstance(step, Load):
                     for key in step.evict:
                         await self._unload(key)
-                        self._metrics.evicted()
+                        self._metrics.evicted(self._versions[key].adapter)
                     await self._load(step.key)
                 elif isinstance(step, Unload):
                     await self._unload(step.key)
@@ -206,7 +206,7 @@ class Slots:
             return
         self._failure.pop(key, None)
         self._loaded[key] = adapter
-        self._metrics.loaded(self._clock() - started)
+        self._metrics.loaded(version.adapter, self._clock() - started)
         self._follow(self._residency.loaded(key, self._clock()))
         idle = self._measuring is None or self._measuring.done()
         if self._first_load and FACT not in version.details and idle and not self._residency.occupancy().waiting:

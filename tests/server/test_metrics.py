@@ -93,14 +93,14 @@ def test_residency() -> None:
     meters = metrics()
     meters.set_residents(["legal", "legal", "med"])
     meters.set_residents(["legal"])
-    meters.evicted()
-    meters.loaded(0.03)
+    meters.evicted("med")
+    meters.loaded("legal", 0.03)
     seen = samples(meters)
     assert seen["manyhats_adapter_resident", "legal"] == 1
     assert ("manyhats_adapter_resident", "med") not in seen
     assert seen["manyhats_adapters_resident",] == 1
-    assert seen["manyhats_adapter_evictions_total",] == 1
-    assert seen["manyhats_adapter_load_seconds_sum",] == 0.03
+    assert seen["manyhats_adapter_evictions_total", "med"] == 1
+    assert seen["manyhats_adapter_load_seconds_sum", "legal"] == 0.03
 
 
 def test_failures_within_a_stream_the_queue_and_the_build() -> None:

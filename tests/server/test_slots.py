@@ -186,3 +186,13 @@ async def test_many_versions_through_few_slots(services: Services, engine: FakeE
 async def _hold_once(slots: Slots, version: Version) -> None:
     async with slots.hold(version):
         pass
+
+
+async def test_loads_and_evictions_are_counted_for_their_adapter(services: Services, add: Add) -> None:
+    held = services.settings.held_adapters
+    for i in range(held + 1):
+        await _hold_once(services, add(f"a{i}", seed=i))
+    await services.slots.settled()
+    text = services.metrics.render(b"", lambda name: name).decode()
+    assert 'manyhats_adapter_evictions_total{adapter="a0"} 1.0' in text
+    assert f'manyhats_adapter_load_seconds_count{{adapter="a{held}"}} 1.0' in text
