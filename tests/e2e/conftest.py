@@ -42,7 +42,7 @@ class House:
     told: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     address: str = ""
-    starts: int = 0
+    seen: int = 0  # bytes of the log that earlier servers wrote
 
     @property
     def data_dir(self) -> Path:
@@ -71,6 +71,7 @@ class House:
             "MANYHATS_MAX_CPU_ADAPTERS": str(HELD),
             **told,
         }
+        self.seen = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "server", "serve"],
@@ -81,7 +82,6 @@ class House:
                 stderr=subprocess.STDOUT,
             )
         self.told = told
-        self.starts += 1
         self.address = self._wait_ready()
         return self.address
 
@@ -124,6 +124,9 @@ class House:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the server ended with {self.process.returncode}\n{self.log_tail()}")
+            if b"starting it again" in self.log.read_bytes()[self.seen :]:
+                self.stop()
+                raise AssertionError(f"the engine did not start\n{self.log_tail()}")
             address = read_address(self.data_dir)
             if address is not None:
                 with suppress(httpx2.HTTPError):
