@@ -191,7 +191,7 @@ async def _hold_once(slots: Slots, version: Version) -> None:
 async def test_loads_and_evictions_are_counted_for_their_adapter(services: Services, add: Add) -> None:
     held = services.settings.held_adapters
     for i in range(held + 1):
-        await _hold_once(services, add(f"a{i}", seed=i))
+        await _hold_once(services.slots, add(f"a{i}", seed=i))
     await services.slots.settled()
     text = services.metrics.render(b"", lambda name: name).decode()
     assert 'manyhats_adapter_evictions_total{adapter="a0"} 1.0' in text
