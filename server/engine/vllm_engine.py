@@ -119,11 +119,10 @@ class VllmEngine:
             raise validation_refusal(error) from error
         except EngineDeadError as error:
             raise EngineUnavailable(DEAD) from error
-        except OverflowError as error:  # on its way to vLLM's core
-            raise EngineRefused("a number in this request is too large for the engine") from error
         except Exception as error:
             # vLLM's own table from exception to status: it raises plain ValueError and its own classes alike
-            raise refusal(create_error_response(error).model_dump()["error"]) from error
+            problem = refusal(create_error_response(error).model_dump()["error"])
+            raise self._blamed(problem, body) from error
         finally:
             _public_name.reset(token)
         if isinstance(result, ErrorResponse):

@@ -46,6 +46,9 @@ def refused_fields(body: Mapping[str, Any]) -> None:
     for name, way_out in REFUSED_FIELDS.items():
         if body.get(name) is not None:
             raise EngineRefused(f"{name!r} is not accepted: {way_out}", param=name)
+    for name, value in body.items():
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:  # fails on its way to vLLM's core, as a 500
+            raise EngineRefused(f"{name}: the number is too large", param=name)
     if body.get("echo") and (body.get("logprobs") is not None or "messages" in body):
         raise EngineRefused(f"'echo' with 'logprobs' is not accepted: {PROMPT_LOGPROBS}", param="echo")
 

@@ -102,3 +102,11 @@ def test_a_failure_under_a_prescribed_form_is_the_request_s() -> None:
         assert blamed_on_grammar(failed, free) is failed
     other = EngineRefused("too long")
     assert blamed_on_grammar(other, form) is other
+
+
+@pytest.mark.parametrize("value", [2**64, -(2**63) - 1])
+def test_numbers_beyond_64_bits_are_refused_by_name(value: int) -> None:
+    refused_fields({"top_k": 2**64 - 1, "seed": -(2**63)})
+    with pytest.raises(EngineRefused, match="too large") as refused:
+        refused_fields({"top_k": value})
+    assert refused.value.param == "top_k"
