@@ -23,6 +23,7 @@ import uvicorn
 from server.auth import Exposed, check_exposure
 from server.logs import configure, configure_engine, quiet_children
 from server.settings import Settings, load_settings
+from server.storage.assistants import Assistants
 from server.storage.database import Database
 from server.storage.errors import FileInvalid, StorageError
 from server.storage.keys import Keys
@@ -78,6 +79,7 @@ def refused_start(settings: Settings) -> int:
         with closing(Database(settings.sql_url)) as database:
             database.migrate()
             check_exposure(settings, Keys(database, file=settings.api_keys_file).any_exist())
+            Assistants(database, file=settings.assistants_file)
     except (Exposed, FileInvalid) as error:
         logger.error("%s", error)
         return EXIT_CONFIG

@@ -57,7 +57,9 @@ async def detokenize(request: Request, caller: CallerDep, services: ServicesDep)
 async def _count(tool: Tool, request: Request, caller: Caller, services: Services) -> Response:
     body: dict[str, Any] = await read_body(request)
     services.catalogue.plan({"model": services.catalogue.base_name, **body}, caller)  # the name must be the caller's
-    try:
-        return JSONResponse(await services.engine.count_tokens(tool, body))
-    except EngineRefused as error:
-        raise ApiError(error.status, error.message, type=error.kind, param=error.param) from error
+    async with services.admission.enter(caller, 0) as ticket:  # a request like any other, but it uses no tokens
+        try:
+            counted = await services.engine.count_tokens(tool, body)
+        except EngineRefused as error:
+            raise ApiError(error.status, error.message, type=error.kind, param=error.param) from error
+    return JSONResponse(counted, headers=ticket.headers)

@@ -230,3 +230,9 @@ def test_a_thread_that_hangs_does_not_keep_the_process() -> None:
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
     assert (ended.returncode, ended.stdout) == (70, "told\n")
     assert time.monotonic() - started < 50
+
+
+def test_a_wrong_assistants_file_is_told_before_the_engine_starts(tmp_path: Path) -> None:
+    file = tmp_path / "assistants.yaml"
+    file.write_text("- {name: clerk, modell: demo}")
+    assert refused_start(Settings(engine="fake", data_dir=tmp_path / "data", assistants_file=file)) == EXIT_CONFIG

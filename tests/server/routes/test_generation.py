@@ -200,6 +200,16 @@ async def test_tokenize_and_back(http: httpx2.AsyncClient, path: str) -> None:
     assert back.json() == {"prompt": "abc"}
 
 
+async def test_counting_is_a_request_under_the_key_s_limits(http: httpx2.AsyncClient, services: Services) -> None:
+    _, secret = services.keys.create("app", requests_per_minute=1, tokens_per_minute=10)
+    asked = [
+        await http.post("/v1/tokenize", json={"model": "demo", "prompt": "abc"}, headers={"x-api-key": secret})
+        for _ in range(2)
+    ]
+    assert [answer.status_code for answer in asked] == [200, 429]
+    assert asked[0].headers["x-ratelimit-remaining-tokens"] == "10"
+
+
 class _OpensOnce(asyncio.Event):
     def __init__(self) -> None:
         super().__init__()
