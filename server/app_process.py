@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing
 from typing import NoReturn
 
@@ -123,19 +123,35 @@ async def _run(settings: Settings, sock: socket.socket, extra: Sequence[str]) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
-    living = asyncio.create_task(_live(settings, booting, extra, stopping))
-    done, _ = await asyncio.wait([serving, living], return_when=asyncio.FIRST_COMPLETED)
+
+    async def end_serving() -> None:
+        server.should_exit = True
+        await asyncio.wait([serving], timeout=10)
+
+    living = asyncio.create_task(_live(settings, booting, extra, stopping, end_serving))
+    await asyncio.wait([serving, living], return_when=asyncio.FIRST_COMPLETED)
+    if server.should_exit:  # told by the other one, which has more to put away
+        await asyncio.wait([living])
     code = 1
-    if living in done:
+    if living.done():
         code = living.result() if living.exception() is None else _boot_failed(living.exception())
-    server.should_exit = True
-    await asyncio.wait([serving], timeout=10)
+    await end_serving()
     living.cancel()
     await asyncio.gather(living, return_exceptions=True)
     return code
 
 
-async def _live(settings: Settings, booting: object, extra: Sequence[str], stopping: asyncio.Event) -> int:
+async def _nothing() -> None:
+    return
+
+
+async def _live(
+    settings: Settings,
+    booting: object,
+    extra: Sequence[str],
+    stopping: asyncio.Event,
+    end_serving: Callable[[], Awaitable[None]] = _nothing,
+) -> int:
     from server.app import create_app
     from server.boot import boot
     from server.booting import Booting
@@ -167,11 +183,13 @@ async def _live(settings: Settings, booting: object, extra: Sequence[str], stopp
         await services.background.drain(0)
         return 0
     finally:
+        booting.app, booting.stage = None, "stopping"  # whoever comes now is told 503
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await services.slots.close()
         if services.engine.alive():
             await services.engine.close()
+        await end_serving()  # a registration that is under way still needs the threads and the database
         services.close()
 
 

@@ -31,6 +31,7 @@ from server.storage.database import Database
 from server.storage.errors import DatabaseUnavailable
 from server.storage.keys import Keys
 from server.supervisor import EXIT_CONFIG
+from server.threads import run_in
 
 BODY = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -95,6 +96,30 @@ async def test_told_to_stop_it_lets_running_answers_end(
         assert (await running).status_code == 200
         assert await life == 0
         assert engine.dead  # closed
+
+
+async def test_what_is_under_way_at_the_end_still_has_threads_and_a_database(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    booting, stopping = Booting(), asyncio.Event()
+    seen: list[object] = []
+
+    async def started(*_: Any, **__: Any) -> Services:
+        return services
+
+    async def end_serving() -> None:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=booting), base_url="http://x") as late:
+            seen.append((await late.get("/v1/adapters")).status_code)
+        seen.append(await run_in(services.storage_pool, lambda: "a registration's last step"))
+
+    monkeypatch.setattr(boot, "boot", started)
+    life = asyncio.create_task(app_process._live(services.settings, booting, (), stopping, end_serving))
+    await _until(lambda: booting.app is not None)
+    stopping.set()
+    assert await life == 0
+    assert seen == [503, "a registration's last step"]
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        services.storage_pool.submit(list)
 
 
 async def test_answers_that_take_too_long_do_not_hold_up_the_end(
