@@ -30,6 +30,8 @@ REFUSED_FIELDS = {
 
 CONSTRAINTS = ("response_format", "structured_outputs", "text", "output_config")  # each dialect's word for a form
 
+LARGEST_FORM = 64 * 1024  # characters of a schema, grammar or list of tools as JSON
+
 KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -49,6 +51,10 @@ def refused_fields(body: Mapping[str, Any]) -> None:
     for name, value in body.items():
         if isinstance(value, int) and not -(2**63) <= value < 2**64:  # fails on its way to vLLM's core, as a 500
             raise EngineRefused(f"{name}: the number is too large", param=name)
+    for name in (*CONSTRAINTS, "tools"):
+        size = len(json.dumps(body[name])) if isinstance(body.get(name), (dict, list)) else 0
+        if size > LARGEST_FORM:  # compiling a form takes longer than its length and holds up everybody
+            raise EngineRefused(f"{name}: {size} characters; at most {LARGEST_FORM} are compiled", param=name)
     if body.get("echo") and (body.get("logprobs") is not None or "messages" in body):
         raise EngineRefused(f"'echo' with 'logprobs' is not accepted: {PROMPT_LOGPROBS}", param="echo")
 

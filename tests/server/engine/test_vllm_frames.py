@@ -110,3 +110,10 @@ def test_numbers_beyond_64_bits_are_refused_by_name(value: int) -> None:
     with pytest.raises(EngineRefused, match="too large") as refused:
         refused_fields({"top_k": value})
     assert refused.value.param == "top_k"
+
+
+@pytest.mark.parametrize("name", ["response_format", "structured_outputs", "tools"])
+def test_a_form_that_would_take_minutes_to_compile_is_refused(name: str) -> None:
+    refused_fields({name: {"json": {"properties": {f"p{i}": {} for i in range(100)}}}})
+    with pytest.raises(EngineRefused, match="characters"):
+        refused_fields({name: {"json": {"properties": {f"p{i}": {} for i in range(9000)}}}})
