@@ -16,6 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from bench import adapters, loading, report, servers, throughput
 from bench.clients import SPIN_SECONDS, Generator
 from server.settings import DEMO_DIR
@@ -33,6 +35,7 @@ def main() -> None:
     arguments.add_argument("--tokens", type=_numbers, default=[32, 128], help="tokens of each answer: 32,128")
     arguments.add_argument("--loading-rounds", type=int, default=5)
     arguments.add_argument("--max-rank", type=int, default=64, help="rank that every adapter slot is sized for")
+    arguments.add_argument("--free", action="store_true", help="bind nothing but what vLLM binds itself: noisier")
     arguments.add_argument("--only", choices=["throughput", "loading"])
     chosen = arguments.parse_args()
     print(report.machine())
@@ -47,6 +50,9 @@ def main() -> None:
                 for tokens in chosen.tokens
                 for clients in chosen.clients
             ]
+            if not chosen.free:
+                for server in both:
+                    server.keep_off_worker(psutil.Process(generator.pid))
             _warm(generator, both, loads)
             if chosen.only != "loading":
                 print(report.throughput_head())

@@ -49,7 +49,7 @@ class Result:
     tokens: int = 0
     requests: int = 0
     first_tokens: list[float] = field(default_factory=list)
-    gaps: list[float] = field(default_factory=list)  # between two arrivals of tokens in one stream
+    gaps: list[float] = field(default_factory=list)  # between two arrivals in one stream, once all streams had begun
     cold_seconds: list[float] = field(default_factory=list)  # of the further client's requests
 
 
@@ -60,6 +60,11 @@ class Generator:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.clients"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+
+    @property
+    def pid(self) -> int:
+        """The load process."""
+        return self._process.pid
 
     def run(self, job: Job) -> Result:
         """Do one job; raises RuntimeError with what a server answered when it was not what was asked for."""
@@ -86,7 +91,8 @@ class _Client(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.first_token = 0.0
-        self.gaps: list[float] = []
+        self.gaps: list[tuple[float, float]] = []  # (when it began, how long it was)
+        self.began = 0.0  # the first token of the first answer
         self.tokens = 0
         self._seen = b""
         self._head = b""
@@ -114,7 +120,7 @@ class _Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = time.perf_counter()
         if self._last:
-            self.gaps.append(now - self._last)
+            self.gaps.append((self._last, now - self._last))
             self._last = now
         else:
             self._head += data
@@ -124,6 +130,7 @@ class _Client(asyncio.Protocol):
             if FIRST_TOKEN.search(self._head):
                 self.first_token = now - self._sent
                 self._last = now
+                self.began = self.began or now
         self._seen = self._seen[-4000:] + data
         if self._seen.endswith(END):
             self._end()
@@ -186,7 +193,6 @@ async def do(job: Job) -> Result:
             result.first_tokens.append(client.first_token)
             result.tokens += client.tokens
             result.requests += 1
-        result.gaps += client.gaps
 
     async def load(client: _Client) -> None:
         # each name once and at its time, as long as the others stream
@@ -205,6 +211,8 @@ async def do(job: Job) -> Result:
     started = time.perf_counter()
     await asyncio.gather(*(stream(client, prompts) for client, prompts in zip(clients, job.prompts, strict=True)))
     result.wall = time.perf_counter() - started
+    all_began = max(client.began for client in clients)
+    result.gaps = [gap for client in clients for begun, gap in client.gaps if begun >= all_began]
     streaming.clear()
     if loading is not None:
         await loading

@@ -13,6 +13,7 @@ from bench.throughput import Load, check, prompts
 
 STREAMS = Load(clients=4, requests=1, max_tokens=700)
 KINDS = ("streams alone", "a warm adapter asked beside", "cold adapters asked beside")
+WITHOUT_LOADING = KINDS[1]
 COLD_EVERY = 0.5  # seconds
 
 

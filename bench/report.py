@@ -11,7 +11,7 @@ from statistics import median
 
 import psutil
 
-from bench.loading import Gaps
+from bench.loading import WITHOUT_LOADING, Gaps
 from bench.throughput import Figures, Load
 
 
@@ -55,7 +55,7 @@ def gap_table(names: Sequence[str], found: Sequence[Mapping[str, Gaps]]) -> str:
     """Gaps between two tokens of a stream, ms; medians of the rounds and the worst round."""
     lines = [f"{'':5} {'':28} | {'median':>7} {'p99':>7} {'largest':>7} {'worst':>7} | largest ÷ without loading"]
     for name, kinds in zip(names, found, strict=True):
-        without = next(iter(kinds.values())).summary[2]
+        without = kinds[WITHOUT_LOADING].summary[2]
         for kind, gaps in kinds.items():
             normal, p99, largest, worst = (seconds * 1e3 for seconds in gaps.summary)
             asked = f", each answered in {median(gaps.asked) * 1e3:.0f} ms" if gaps.asked else ""

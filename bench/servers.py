@@ -58,6 +58,20 @@ class Server:
         """CPU time that all processes have used so far."""
         return sum(sum(process.cpu_times()[:2]) for process in self.processes().values())
 
+    def keep_off_worker(self, *others: psutil.Process) -> None:
+        """Bind all but the worker, and `others`, to the cores that vLLM did not bind the worker to.
+
+        vLLM leaves them free, and its engine core, which spins, then takes turns with the worker on the worker's core:
+        figures of the same server differ by a quarter from one round to the next. Nothing is done where the worker has
+        every core.
+        """
+        processes = self.processes()
+        free = os.sched_getaffinity(0) - set(processes.pop("worker").cpu_affinity() or ())
+        for process in (*processes.values(), *others) if free else ():
+            for thread in process.threads():
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(thread.id, free)
+
     def call(self, method: str, path: str, body: object = None, *, timeout: float = 60) -> Any:
         """One request with a JSON answer (None for an answer that is no JSON); raises HTTPError."""
         return call(self.port, method, path, body, timeout=timeout)
