@@ -61,9 +61,8 @@ class Server:
     def keep_off_worker(self, *others: psutil.Process) -> None:
         """Bind all but the worker, and `others`, to the cores that vLLM did not bind the worker to.
 
-        vLLM leaves them free, and its engine core, which spins, then takes turns with the worker on the worker's core:
-        figures of the same server differ by a quarter from one round to the next. Nothing is done where the worker has
-        every core.
+        vLLM leaves them free, so that the kernel may put its engine core, which spins, on the worker's core.
+        Nothing is done where the worker has every core.
         """
         processes = self.processes()
         free = os.sched_getaffinity(0) - set(processes.pop("worker").cpu_affinity() or ())
