@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +146,7 @@ def test_a_moving_alias_always_means_one_of_its_versions(registry: Registry, sta
             version = registry.resolve("legal")
             assert version in versions
             seen[version.digest] += 1
+            time.sleep(0)  # gives the writer its turn: two threads that never pause would hold it up for seconds
 
     with ThreadPoolExecutor(2) as pool:
         readers = [pool.submit(resolve) for _ in range(2)]
