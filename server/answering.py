@@ -106,7 +106,7 @@ async def start(
     request_id: str | None = None,
 ) -> tuple[Answer, RequestMeter, Ticket]:
     """Wait for a place and a slot, then ask the engine; what is held is on `stack`."""
-    meter = stack.enter_context(services.metrics.request(plan.label, dialect))
+    meter = stack.enter_context(services.metrics.request(plan.label))
     if plan.version is not None:
         stack.callback(services.slots.claim(plan.version))  # its files stay while this request waits
     try:

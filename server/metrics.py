@@ -121,9 +121,8 @@ class Metrics:
         self.queue_depth.set_function(depth)
 
     @contextmanager
-    def request(self, adapter: str, dialect: str) -> Iterator[RequestMeter]:
+    def request(self, adapter: str) -> Iterator[RequestMeter]:
         """One generation, counted as running until the end; `adapter` is "" for the base model."""
-        del dialect  # the endpoint is counted by `finished`, where the status is known
         self.running.inc()
         try:
             yield RequestMeter(self, self.adapter_label(adapter), self.clock())

@@ -28,7 +28,7 @@ async def _endless(closed: asyncio.Event) -> AsyncGenerator[str, None]:
 async def test_a_frame_that_does_not_come_in_time_is_a_504(services: Services) -> None:
     closed = asyncio.Event()
     deadline = asyncio.get_running_loop().time() + 0.02
-    with services.metrics.request("", "chat") as meter:
+    with services.metrics.request("") as meter:
         frames = timed_frames(_answer(_endless(closed)), meter, deadline, services)
         assert await anext(frames) == "first"
         with pytest.raises(ApiError) as late:
@@ -43,7 +43,7 @@ async def test_a_frame_that_does_not_come_in_time_is_a_504(services: Services) -
 async def test_time_spent_at_the_client_is_noticed_at_the_next_frame(services: Services) -> None:
     closed = asyncio.Event()
     loop = asyncio.get_running_loop()
-    with services.metrics.request("", "chat") as meter:
+    with services.metrics.request("") as meter:
         frames = timed_frames(_answer(_endless(closed)), meter, loop.time() + 0.01, services)
         await anext(frames)
         passed = asyncio.Event()
@@ -58,7 +58,7 @@ async def test_a_cancelled_reader_stays_cancelled(services: Services) -> None:
 
     async def read() -> None:
         deadline = asyncio.get_running_loop().time() + 60
-        with services.metrics.request("", "chat") as meter:
+        with services.metrics.request("") as meter:
             async for _ in timed_frames(_answer(_endless(closed)), meter, deadline, services):
                 reading.set()
 
@@ -75,7 +75,7 @@ async def test_a_dead_engine_is_counted_and_told(services: Services) -> None:
         yield "first"
         raise EngineUnavailable("dead")
 
-    with services.metrics.request("", "chat") as meter:
+    with services.metrics.request("") as meter:
         frames = timed_frames(_answer(dying()), meter, None, services)
         await anext(frames)
         with pytest.raises(EngineUnavailable):

@@ -32,7 +32,7 @@ def samples(meters: Metrics, text: bytes = b"") -> dict[tuple[str, ...], float]:
 def test_one_stream_from_start_to_end() -> None:
     clock = Clock()
     meters = metrics(clock)
-    with meters.request("legal", "chat") as meter:
+    with meters.request("legal") as meter:
         assert samples(meters)["manyhats_requests_running",] == 1
         clock.now = 0.2
         meter.first_token()
@@ -50,7 +50,7 @@ def test_one_stream_from_start_to_end() -> None:
 
 def test_whole_answers_have_no_first_token() -> None:
     meters = metrics()
-    with meters.request("legal", "chat") as meter:
+    with meters.request("legal") as meter:
         meter.tokens(30, 11)
     assert ("manyhats_time_per_output_token_seconds_count", "legal") not in samples(meters)
 
@@ -107,7 +107,7 @@ def test_failures_within_a_stream_the_queue_and_the_build() -> None:
     meters = metrics()
     meters.describe("1.2.3")
     meters.watch_queue(lambda: 4)
-    with meters.request("", "chat") as meter:
+    with meters.request("") as meter:
         meter.failed("timeout")
     seen = samples(meters)
     assert seen["manyhats_errors_total", "demo", "timeout"] == 1
