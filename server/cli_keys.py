@@ -113,26 +113,9 @@ def _keys() -> Iterator[Keys]:
 
 
 def _shown(key: ApiKey) -> dict[str, Any]:
-    caller = key.caller
     status = "works"
     if key.revoked_at is not None:
         status = "revoked"
     elif key.expires_at is not None and key.expires_at <= time.time():
         status = "expired"
-    return {
-        "id": caller.key_id,
-        "name": caller.name,
-        "role": caller.role,
-        "owner": caller.owner,
-        "models": list(caller.models),
-        "stores": list(caller.stores),
-        "requests_per_minute": caller.requests_per_minute,
-        "tokens_per_minute": caller.tokens_per_minute,
-        "max_concurrent": caller.max_concurrent,
-        "last4": key.last4,
-        "created_at": key.created_at,
-        "expires_at": key.expires_at,
-        "revoked_at": key.revoked_at,
-        "managed": key.managed,
-        "status": status,
-    }
+    return {**key.shown(), "managed": key.managed, "status": status}

@@ -42,6 +42,25 @@ class ApiKey:
     revoked_at: float | None = None
     managed: Literal["api", "file"] = "api"
 
+    def shown(self) -> dict[str, Any]:
+        """Everything about it that may be shown, flat and as JSON; the table's columns but for the hash."""
+        caller = self.caller
+        return {
+            "id": caller.key_id,
+            "name": caller.name,
+            "role": caller.role,
+            "owner": caller.owner,
+            "models": list(caller.models),
+            "stores": list(caller.stores),
+            "requests_per_minute": caller.requests_per_minute,
+            "tokens_per_minute": caller.tokens_per_minute,
+            "max_concurrent": caller.max_concurrent,
+            "last4": self.last4,
+            "created_at": self.created_at,
+            "expires_at": self.expires_at,
+            "revoked_at": self.revoked_at,
+        }
+
 
 class Keys:
     """The keys of the database and of the file. Any thread may call it.
@@ -183,23 +202,7 @@ def _check(caller: Caller, expires_at: float | None, now: float) -> None:
 
 
 def _row(key: ApiKey) -> dict[str, Any]:
-    caller = key.caller
-    return {
-        "id": caller.key_id,
-        "name": caller.name,
-        "sha256": key.sha256,
-        "last4": key.last4,
-        "role": caller.role,
-        "owner": caller.owner,
-        "models": list(caller.models),
-        "stores": list(caller.stores),
-        "requests_per_minute": caller.requests_per_minute,
-        "tokens_per_minute": caller.tokens_per_minute,
-        "max_concurrent": caller.max_concurrent,
-        "created_at": key.created_at,
-        "expires_at": key.expires_at,
-        "revoked_at": key.revoked_at,
-    }
+    return {**key.shown(), "sha256": key.sha256}
 
 
 def _key(row: sa.RowMapping) -> ApiKey:
