@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,8 @@ from retrieval.embedding import BUNDLED, BUNDLED_NAME, Embedder
 
 
 @pytest.fixture(scope="module")
-def embedder() -> Embedder:
-    return Embedder(BUNDLED)
+def embedder(embedder_cache: Path) -> Embedder:
+    return Embedder(BUNDLED, cache=embedder_cache)
 
 
 def test_unit_vectors_of_the_model_s_width(embedder: Embedder) -> None:
