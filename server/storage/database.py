@@ -19,13 +19,14 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedEr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from server.storage import migrations
-from server.storage.errors import DatabaseUnavailable
+from server.storage.errors import DatabaseFull, DatabaseUnavailable
 from server.storage.file_lock import folder_locked
 
 BUSY_SECONDS = 10  # how long a writer waits for another process, or another thread
 MIGRATION_SECONDS = 120
 MIGRATION_LOCK = 0x6D616E79  # PostgreSQL's advisory locks are numbers; this one reads "many"
 
+POSTGRESQL_FULL = "53100"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)  # the database works, the SQL was wrong
 
 
@@ -76,8 +77,10 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """One transaction that changes nothing; on SQLite all of its statements see the same moment."""
+        """One transaction that changes nothing; all of its statements see the same moment."""
         with _translated(), self._engine.connect() as connection:
+            if self._lock is None:  # by default every statement of PostgreSQL sees its own
+                connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     @contextmanager
@@ -152,6 +155,13 @@ def _translated() -> Iterator[None]:
     except OUR_MISTAKES:
         raise
     except DBAPIError as error:
+        if _is_full(error):
+            raise DatabaseFull(f"the database's disk is full: {error.orig}") from error
         raise DatabaseUnavailable(f"the database does not answer: {error.orig}") from error
     except PoolTimeout as error:
         raise DatabaseUnavailable("all connections to the database are in use") from error
+
+
+def _is_full(error: DBAPIError) -> bool:
+    codes = (getattr(error.orig, "sqlite_errorcode", None), getattr(error.orig, "sqlstate", None))
+    return sqlite3.SQLITE_FULL in codes or POSTGRESQL_FULL in codes

@@ -2,6 +2,7 @@
 
 StorageError
 ├── DatabaseUnavailable     the database does not answer, or its disk is full
+│   ├── DatabaseFull        its disk is full
 │   └── DatabaseNewer       a newer manyhats wrote it
 ├── DataDirBusy             another server holds the data directory
 ├── FileInvalid             a keys or assistants file cannot be used
@@ -28,6 +29,10 @@ class StorageError(Exception):
 
 class DatabaseUnavailable(StorageError):
     """The database does not answer, is locked for too long, or its disk is full; the message has the driver's words."""
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """Nothing was written, because the database's disk is full; what is there can be read."""
 
 
 class DatabaseNewer(DatabaseUnavailable):

@@ -1,4 +1,4 @@
-"""The one history of the tables, for the server's and the adapters' together; alembic runs it.
+"""The one history of the tables, for the server's, the adapters' and retrieval's together; alembic runs it.
 
 `python -m server.storage.migrations "what changes"` drafts the next step from the tables' definitions.
 """
@@ -12,10 +12,11 @@ from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 
 from adapters import tables as adapter_tables
+from retrieval import tables as retrieval_tables
 from server.storage import tables
 from server.storage.errors import DatabaseNewer
 
-METADATA = [adapter_tables.metadata, tables.metadata]
+METADATA = [adapter_tables.metadata, retrieval_tables.metadata, tables.metadata]
 
 
 def config(connection: sa.Connection) -> Config:

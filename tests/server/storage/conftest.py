@@ -15,16 +15,6 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'data' / 'manyhats.db'}"
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database file with all tables and no rows, made once: its many writes to the disk are most of a test's time."""
-    path = tmp_path_factory.mktemp("migrated") / "manyhats.db"
-    database = Database(f"sqlite:///{path}")
-    database.migrate()
-    database.close()
-    return path
-
-
 @pytest.fixture
 def database(url: str, migrated: Path) -> Iterator[Database]:
     path = Path(url.removeprefix("sqlite:///"))

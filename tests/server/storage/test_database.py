@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from server.storage.database import Database
-from server.storage.errors import DatabaseNewer, DatabaseUnavailable
+from server.storage.errors import DatabaseFull, DatabaseNewer, DatabaseUnavailable
 from server.storage.tables import feed
 
 
@@ -189,7 +189,7 @@ def fill(connection: sa.Connection) -> None:
 def test_a_full_disk_is_told_and_loses_nothing(database: Database) -> None:
     with database.write() as connection:
         put(connection, "keys")
-    with pytest.raises(DatabaseUnavailable, match="full"), database.write() as connection:
+    with pytest.raises(DatabaseFull, match="full"), database.write() as connection:
         fill(connection)
     assert rows(database) == {"keys": 1}
 

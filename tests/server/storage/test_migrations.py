@@ -27,10 +27,11 @@ def test_the_comparison_would_see_a_difference(database: Database) -> None:
         assert [difference[0] for difference in compare_metadata(context, METADATA)] == ["remove_column"]
 
 
-def test_ids_of_adapter_versions_are_never_given_out_twice(database: Database) -> None:
-    """Autogenerate does not compare this option, and vLLM would serve other weights under an id it knows."""
+@pytest.mark.parametrize("table", ["versions", "vector_store_files", "chunks", "vectors", "windows"])
+def test_ids_are_never_given_out_twice(database: Database, table: str) -> None:
+    """Autogenerate does not compare this option. vLLM would serve other weights, an index find another chunk's text."""
     with database.read() as connection:
-        made = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name='versions'").scalar_one()
+        made = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).scalar_one()
     assert "AUTOINCREMENT" in made
 
 

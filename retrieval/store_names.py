@@ -1,0 +1,63 @@
+"""Which store an id or a name means, whose it is and which were used last: without counting what they hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, or_, select
+
+from retrieval import tables
+from retrieval.generations import slices
+from retrieval.ports import Store
+
+_columns = tables.stores.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreName:
+    """A vector store by its names; all that rights are decided by."""
+
+    id: str
+    owner: str
+    name: str
+    expired: bool
+
+
+class StoreNames:
+    """Looks stores up; one indexed read each, so that every search can."""
+
+    def __init__(self, database: Store, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def find(self, id_or_name: str) -> list[StoreName]:
+        """The store of that id, else all of that name, oldest first; expired ones only where no other has the name."""
+        found = self._where(_columns.id == id_or_name)
+        if not found and id_or_name:
+            found = self._where(_columns.name == id_or_name)
+        return [store for store in found if not store.expired] or found
+
+    def last_used(self, limit: int) -> list[str]:
+        """Ids of the stores that were searched or changed last."""
+        there = (~_columns.deleted, ~_columns.expired)
+        query = select(_columns.id).where(*there).order_by(_columns.last_active_at.desc()).limit(limit)
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def living(self, store_ids: Sequence[str]) -> set[str]:
+        """Those of them that are there and whose time is not over."""
+        living = select(_columns.id).where(~_columns.deleted, ~_columns.expired)
+        found: set[str] = set()
+        with self._database.read() as connection:
+            for some in slices(store_ids):
+                found.update(connection.execute(living.where(_columns.id.in_(some))).scalars())
+        return found
+
+    def _where(self, condition: ColumnElement[bool]) -> list[StoreName]:
+        over = or_(_columns.expired, _columns.expires_at <= self._clock()).label("over")
+        query = select(_columns.id, _columns.owner, _columns.name, over).where(condition, ~_columns.deleted)
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(_columns.created_at, _columns.id)).all()
+        return [StoreName(id=row.id, owner=row.owner, name=row.name, expired=bool(row.over)) for row in rows]

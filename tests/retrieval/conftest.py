@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from server.storage.blobs import LocalBlobs
+from server.storage.database import Database
+from tests.retrieval.shelf import Shelf
+
+
+@pytest.fixture
+def database(tmp_path: Path, migrated: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{shutil.copy(migrated, tmp_path)}")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def shelf(database: Database, tmp_path: Path) -> Shelf:
+    return Shelf(database, LocalBlobs(tmp_path / "blobs"))
