@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from server import cli_adapters, cli_assistants, cli_keys, cli_serve
+from server import cli_adapters, cli_assistants, cli_files, cli_ingest, cli_keys, cli_serve, cli_stores
 from server.cli_output import errors_are_told
 from server.version import VERSION
 
@@ -23,6 +23,9 @@ app = typer.Typer(
 app.command("serve", epilog=cli_serve.EPILOG)(cli_serve.serve)
 app.add_typer(cli_adapters.app, name="adapters")
 app.add_typer(cli_assistants.app, name="assistants")
+app.add_typer(cli_files.app, name="files")
+app.add_typer(cli_stores.app, name="stores")
+app.command("ingest", epilog=cli_ingest.EPILOG)(cli_ingest.ingest)
 app.add_typer(cli_keys.app, name="keys")
 
 

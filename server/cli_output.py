@@ -32,7 +32,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, emp
         return
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*("" if cell is None else printable(str(cell)) for cell in row))
     console = Console(markup=False, highlight=False, soft_wrap=not sys.stdout.isatty())
     if not console.is_terminal:
         console.width = 10_000  # a program or a file reads it: nothing is cut
@@ -44,7 +44,12 @@ def print_fields(fields: Mapping[str, object]) -> None:
     shown = {name: value for name, value in fields.items() if value not in (None, "", [], {}, ())}
     width = max((len(name) for name in shown), default=0)
     for name, value in shown.items():
-        typer.echo(f"{name:<{width}}  {value}")
+        typer.echo(f"{name:<{width}}  {printable(str(value))}")
+
+
+def printable(text: str) -> str:
+    """The text on one line, without power over the terminal: what others named may hold escapes, or turn the line."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def moment(unix_seconds: Any) -> str:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -20,17 +20,33 @@ from server.cli_output import CommandFailed
 from server.settings import load_settings
 from server.storage.data_lock import read_address
 
+if TYPE_CHECKING:
+    from server.offline import Offline
+
 TIMEOUT = httpx2.Timeout(600.0, connect=10.0)  # seconds; registering reads and checks all weights
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Refused(CommandFailed):
+    """The server's answer was an error."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Api:
     """Calls one after the other; between them, what the application does in the background goes on only in `wait`."""
 
-    def __init__(self, runner: asyncio.Runner, client: httpx2.AsyncClient, *, is_local: bool) -> None:
+    def __init__(self, runner: asyncio.Runner, client: httpx2.AsyncClient, offline: Offline | None = None) -> None:
         self._runner = runner
         self._client = client
-        self.is_local = is_local  # no server runs: nothing is loaded anywhere
+        self._offline = offline
+
+    @property
+    def is_local(self) -> bool:
+        """Whether no server runs: nothing is loaded anywhere."""
+        return self._offline is not None
 
     def call(
         self,
@@ -45,9 +61,68 @@ class Api:
         """The answer's JSON object; `file` is sent as a form's field of that name. Raises CommandFailed."""
         return self._runner.run(self._call(method, path, json, params, form, file))
 
+    def pages(
+        self, path: str, *, limit: int = 100, params: Mapping[str, str] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """Every item of a list, page by page; the newest first. Raises CommandFailed."""
+        asked = {**(params or {}), "limit": str(limit)}
+        while True:
+            page = self.call("GET", path, params=asked)
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            asked["after"] = page["last_id"]
+
     def wait(self, seconds: float) -> None:
         """Let time pass before asking again."""
         self._runner.run(asyncio.sleep(seconds))
+
+    def upload_all(
+        self, files: Sequence[Path], *, purpose: str, jobs: int, uploaded: Callable[[], None]
+    ) -> list[dict[str, Any] | CommandFailed]:
+        """POST /v1/files for each, `jobs` at a time: the file objects, or why there is none, in the same order.
+
+        `uploaded` is called after each.
+        """
+        return self._runner.run(self._upload_all(files, purpose, jobs, uploaded))
+
+    def read_files(self, seconds: float) -> None:
+        """Let files that wait be read and embedded: by the server, which is asked again later, or here and now."""
+        if self._offline is None or not self._runner.run(self._offline.read_files()):
+            self.wait(seconds)
+
+    def read_all_files(self) -> None:
+        """Read and embed here and now, until nothing is due. Only where no server runs."""
+        assert self._offline is not None
+        while self._runner.run(self._offline.read_files()):
+            pass
+
+    async def _upload_all(
+        self, files: Sequence[Path], purpose: str, jobs: int, uploaded: Callable[[], None]
+    ) -> list[dict[str, Any] | CommandFailed]:
+        places = asyncio.Semaphore(jobs)
+        made: list[str] = []
+
+        async def upload(file: Path) -> dict[str, Any] | CommandFailed:
+            async with places:
+                try:
+                    answer = await self._call("POST", "/v1/files", None, None, {"purpose": purpose}, file)
+                    made.append(answer["id"])
+                    return answer
+                except CommandFailed as error:
+                    return error
+                except OSError as error:
+                    return CommandFailed(f"it cannot be read: {error.strerror}")
+                finally:
+                    uploaded()
+
+        try:
+            return await asyncio.gather(*map(upload, files))
+        except asyncio.CancelledError:  # Ctrl-C: nobody has the ids, so nobody would find these files again
+            for file_id in made:
+                with suppress(CommandFailed):
+                    await self._call("DELETE", f"/v1/files/{file_id}", None, None, None, None)
+            raise
 
     async def _call(
         self,
@@ -69,7 +144,7 @@ class Api:
             raise CommandFailed(_no_answer(str(self._client.base_url), error)) from error
         if answer.is_success:
             return dict(answer.json())
-        raise CommandFailed(_refusal(answer))
+        raise Refused(_refusal(answer), answer.status_code)
 
 
 @contextmanager
@@ -87,7 +162,7 @@ def connect(url: str = "") -> Iterator[Api]:
                 trust_env=urlsplit(address).hostname not in LOOPBACK,  # no proxy leads to this machine
             )
             try:
-                yield Api(runner, client, is_local=False)
+                yield Api(runner, client)
             finally:
                 runner.run(client.aclose())
             return
@@ -102,7 +177,7 @@ def connect(url: str = "") -> Iterator[Api]:
             yield Api(
                 runner,
                 httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=TIMEOUT),
-                is_local=True,
+                application,
             )
             runner.run(application.settle())
 

@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
+from retrieval.errors import RetrievalError
 from server.answering import read_body
 from server.auth import require_admin
-from server.errors import ApiError
+from server.errors import ApiError, to_api_error
 from server.routes.lists import listed
 from server.services import CallerDep, Services, ServicesDep
+from server.store_rights import check_assistants_store
 from server.threads import run_in
 
 router = APIRouter()
@@ -23,6 +25,7 @@ async def create_assistant(request: Request, caller: CallerDep, services: Servic
     require_admin(caller)
     body = await read_body(request)
     _check_model(body, services, required=True)
+    await run_in(services.storage_pool, _check_stores, body, services)
     assistant = await run_in(services.storage_pool, services.assistants.create, body)
     return JSONResponse(assistant.as_object(), status_code=200)
 
@@ -55,6 +58,7 @@ async def change_assistant(name: str, request: Request, caller: CallerDep, servi
     require_admin(caller)
     body = await read_body(request)
     _check_model(body, services, required=False)
+    await run_in(services.storage_pool, _check_stores, body, services)
     assistant = await run_in(services.storage_pool, services.assistants.update, name, body)
     return JSONResponse(assistant.as_object())
 
@@ -80,3 +84,19 @@ def _check_model(body: dict[str, Any], services: Services, *, required: bool) ->
             400, f"model: {model!r} is itself an assistant; name the base model or an adapter", param="model"
         )
     services.registry.resolve(model)  # raises what is wrong with the name
+
+
+def _check_stores(body: dict[str, Any], services: Services) -> None:
+    """That each store is there for the assistant; what has another form is told when its fields are read."""
+    resources = body.get("tool_resources")
+    search = resources.get("file_search") if isinstance(resources, dict) else None
+    names = search.get("vector_store_ids") if isinstance(search, dict) else None
+    for place, name in enumerate(names if isinstance(names, list) else ()):
+        if not isinstance(name, str):
+            return
+        try:
+            check_assistants_store(name, services)
+        except RetrievalError as error:
+            told = to_api_error(error)
+            param = f"tool_resources.file_search.vector_store_ids[{place}]"
+            raise ApiError(told.status, told.message, type=told.type, param=param, code=told.code) from error

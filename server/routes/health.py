@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from adapters.names import SHORT_DIGITS
-from server.services import ServicesDep, get_caller
+from server.metrics import CONTENT_TYPE
+from server.retrieval_metrics import read_figures
+from server.services import Services, ServicesDep, get_caller
+from server.storage.errors import StorageError
+from server.threads import run_in
 
 router = APIRouter()
+
+logger = logging.getLogger(__name__)
+
+FIGURES_SECONDS = 2.0  # well below the time that Prometheus waits
 
 
 @router.api_route("/health", methods=["GET", "HEAD"])  # some load balancers ask by HEAD
@@ -32,8 +43,20 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
     """Prometheus text: ours by adapter, then vLLM's with public names."""
     if not services.settings.metrics_open:
         await get_caller(request, services)
+    await _look_at_retrieval(services)
     text = services.metrics.render(services.engine.metrics(), _public_id)
-    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(text, media_type=CONTENT_TYPE)
+
+
+async def _look_at_retrieval(services: Services) -> None:
+    """Figures of before stay where the database does not answer: the rest of the metrics is wanted then above all."""
+    try:
+        async with asyncio.timeout(FIGURES_SECONDS):
+            figures = await run_in(services.storage_pool, read_figures, services.database, services.settings.index_dir)
+    except (StorageError, TimeoutError) as error:
+        logger.warning("retrieval's figures could not be read: %s", error or "the database is slow")
+        return
+    services.metrics.retrieval.show(figures)
 
 
 def _public_id(engine_name: str) -> str:

@@ -15,3 +15,8 @@ def listed(data: Sequence[dict[str, Any]], *, has_more: bool) -> dict[str, Any]:
         "last_id": data[-1]["id"] if data else None,
         "has_more": has_more,
     }
+
+
+def poll_after(is_done: bool) -> dict[str, str]:
+    """The header by which OpenAI's clients choose how soon to ask again; they wait a second without it."""
+    return {} if is_done else {"openai-poll-after-ms": "200"}

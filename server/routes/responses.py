@@ -13,6 +13,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import JSONResponse, Response
 
 from server.answering import read_body
+from server.asking import RESULTS
+from server.citing.responses import without_results
 from server.conversation import Exchange, run_in_background, run_now
 from server.errors import ApiError
 from server.routes.lists import listed
@@ -34,15 +36,16 @@ async def create_response(request: Request, caller: CallerDep, services: Service
 
 @router.get("/v1/responses/{response_id}")
 async def retrieve_response(
-    response_id: str, caller: CallerDep, services: ServicesDep, stream: bool = False
+    request: Request, response_id: str, caller: CallerDep, services: ServicesDep, stream: bool = False
 ) -> Response:
-    """One's own response as it stands; 404 for another owner's."""
+    """One's own response as it stands, with what was found where `include` asks; 404 for another owner's."""
     if stream:
         raise ApiError(
             400, "a kept response is not streamed again; leave `stream` out and poll its status", param="stream"
         )
     row = await run_in(services.storage_pool, services.responses.load, response_id, caller)
-    return JSONResponse(row.body)
+    included = [*request.query_params.getlist("include[]"), *request.query_params.getlist("include")]
+    return JSONResponse(row.body if RESULTS in included else without_results(row.body))
 
 
 @router.delete("/v1/responses/{response_id}")
@@ -61,7 +64,7 @@ async def cancel_response(response_id: str, caller: CallerDep, services: Service
         raise ApiError(400, f"{response_id!r} was not created with `background: true`", param="response_id")
     row = await run_in(services.storage_pool, services.responses.cancel, response_id, caller)
     services.background.cancel(response_id)
-    return JSONResponse(row.body)
+    return JSONResponse(without_results(row.body))
 
 
 @router.get("/v1/responses/{response_id}/input_items")

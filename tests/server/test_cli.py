@@ -66,6 +66,9 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_the_commands() -> None:
     assert {"serve", "doctor", "keys create", "keys list", "keys revoke"} <= COMMANDS.keys()
     assert {f"adapters {verb}" for verb in ("add", "list", "show", "alias", "remove")} <= COMMANDS.keys()
+    assert {f"files {verb}" for verb in ("add", "list", "show", "remove")} <= COMMANDS.keys()
+    assert {f"stores {verb}" for verb in ("list", "create", "show", "remove", "search", "reembed")} <= COMMANDS.keys()
+    assert "ingest" in COMMANDS
     assert {f"assistants {verb}" for verb in ("add", "list", "show", "remove")} <= COMMANDS.keys()
 
 
@@ -227,6 +230,8 @@ def test_assistants_on_the_data_directory(manyhats: Manyhats, tmp_path: Path) ->
     file = tmp_path / "guide.yaml"
     file.write_text("model: demo\ninstructions: Be kind.\nexamples:\n- {user: Hi, assistant: Hello}\n")
     words = ("assistants", "add", "guide", "--file", str(file), "--instructions", "Be brief.", "--store", "handbook")
+    assert "no vector store has the id or name 'handbook'" in manyhats(*words, status=1)
+    manyhats("stores", "create", "handbook")
     made = json.loads(manyhats(*words, "--json"))
     assert (made["name"], made["model"], made["instructions"]) == ("guide", "demo", "Be brief.")
     assert made["examples"] == [{"user": "Hi", "assistant": "Hello"}]

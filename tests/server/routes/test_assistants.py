@@ -78,3 +78,21 @@ async def test_a_file_s_assistant_is_read_only(services: Services, http: httpx2.
             await served.delete("/v1/assistants/guide"),
         ):
             assert (answer.status_code, answer.json()["error"]["code"]) == (409, "managed_by_file")
+
+
+async def test_its_stores_must_be_there(http: httpx2.AsyncClient, services: Services) -> None:
+    field = "tool_resources.file_search.vector_store_ids"
+
+    def about(*stores: Any) -> dict[str, Any]:
+        return {"model": "demo", "name": "guide", "tool_resources": {"file_search": {"vector_store_ids": list(stores)}}}
+
+    store = services.stores.create("local", name="laws")
+    missing = await http.post("/v1/assistants", json=about("laws", "none"))
+    error = missing.json()["error"]
+    assert (missing.status_code, error["code"], error["param"]) == (404, "vector_store_not_found", f"{field}[1]")
+    assert (await http.post("/v1/assistants", json=about(3))).status_code == 400
+    made = (await http.post("/v1/assistants", json=about("laws", store.id))).json()
+    assert made["tool_resources"] == {"file_search": {"vector_store_ids": ["laws", store.id]}}
+    changed = await http.post("/v1/assistants/guide", json={"tool_resources": about("none")["tool_resources"]})
+    assert changed.status_code == 404
+    assert services.assistants.get("guide").vector_store_ids == ("laws", store.id)

@@ -1,0 +1,105 @@
+"""The ingestion process: reads, splits and embeds files while the API process answers, and re-embeds stores.
+
+Reading and embedding happen in one thread of idle priority, so that chat is not hurt. The database is written from the
+main thread at normal priority, because whoever holds the database's lock must not be kept waiting for a core.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from functools import partial
+
+from retrieval.files import Files
+from retrieval.heavy import Heavy, Stopped
+from retrieval.ingestion import Ingestion
+from retrieval.queue import Queue
+from retrieval.reembedding import Reembedding
+from retrieval.reembedding_table import Reembeddings
+from retrieval.vectors import Vectors
+from server.embedders import embedder_of
+from server.logs import configure, quiet_children
+from server.settings import Settings, load_settings
+from server.storage import feed
+from server.storage.blobs import LocalBlobs
+from server.storage.database import Database
+
+logger = logging.getLogger(__name__)
+
+HOLDER = "ingestion"  # one such process per data directory: what another one held, it held before it died
+POLL_SECONDS = 0.25  # between two looks at the queue
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0  # while the database or the disk fails
+
+
+def main() -> int:
+    """Work until SIGTERM or SIGINT."""
+    settings = load_settings()
+    configure(settings)
+    quiet_children(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with ThreadPoolExecutor(1, "heavy", initializer=_become_idle) as pool:
+        heavy = Heavy(pool, stop)
+        with suppress(Stopped):
+            _keep_working(partial(_work, settings, heavy, stop), stop)
+        pool.shutdown(wait=False, cancel_futures=True)
+        logging.shutdown()
+        os._exit(0)  # a batch that is under way in the idle thread is not waited for: its files are claimed again
+
+
+def _become_idle() -> None:
+    """This thread, and those that it starts, get the processor when nobody else wants it."""
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
+def _keep_working(work: Callable[[], None], stop: threading.Event) -> None:
+    pause = FIRST_PAUSE_SECONDS
+    while not stop.is_set():
+        try:
+            work()
+            return
+        except Stopped:
+            raise
+        except Exception:
+            logger.exception("ingestion failed; going on in %.0f s", pause)
+            stop.wait(pause)
+            pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
+
+
+def _work(settings: Settings, heavy: Heavy, stop: threading.Event) -> None:
+    with closing(Database(settings.sql_url)) as database:
+        database.migrate()
+        queue = Queue(database, on_write=partial(feed.bump, topic="ingestion"))
+        queue.release(HOLDER)
+        table = Reembeddings(database, on_write=partial(feed.bump, topic="ingestion"))
+        table.release(HOLDER)
+        files = Files(database, LocalBlobs(settings.data_dir / "blobs"), max_bytes=settings.max_file_bytes)
+        # the model is loaded with the first work: a server without files does without it
+        while not queue.is_due() and not table.all():
+            if stop.wait(POLL_SECONDS):
+                return
+        embedder = heavy.run(partial(embedder_of, settings))
+        vectors = Vectors(database)
+        ingestion = Ingestion(
+            queue,
+            files,
+            vectors,
+            embedder,
+            holder=HOLDER,
+            parse_seconds=settings.parse_seconds,
+            parse_memory_bytes=settings.parse_memory_mib * 1024**2,
+            heavy=heavy,
+        )
+        reembedding = Reembedding(table, vectors, embedder, holder=HOLDER, heavy=heavy)
+        while not stop.is_set():
+            worked = ingestion.step()
+            worked = reembedding.step() or worked  # batch by batch, so that new files need not wait for a whole store
+            if not worked:
+                stop.wait(POLL_SECONDS)

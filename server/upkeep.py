@@ -1,0 +1,56 @@
+"""What a running server does by itself: what has expired ends within a minute, and leftovers go every hour."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+
+from retrieval.upkeep import sweep
+from server.services import Services
+from server.storage import feed
+from server.threads import run_in
+
+logger = logging.getLogger(__name__)
+
+EXPIRY_SECONDS = 30.0  # what has expired is not found from that moment on; only its rows and bytes stay so long
+SWEEP_SECONDS = 3600.0
+
+
+async def keep_up(services: Services) -> None:
+    """Until it is cancelled. Beside everything else, because the end of a large store takes its time."""
+    sweep_at = time.monotonic()  # at once: what ran here before may have been killed
+    while True:
+        try:
+            await run_in(services.file_pool, end_expired, services)
+            if time.monotonic() >= sweep_at:
+                sweep_at = time.monotonic() + SWEEP_SECONDS
+                await run_in(services.file_pool, sweep_all, services)
+        except Exception:
+            logger.exception("what has expired could not be removed; trying again in %.0f s", EXPIRY_SECONDS)
+        await asyncio.sleep(EXPIRY_SECONDS)
+
+
+def end_expired(services: Services) -> None:
+    """End files and stores whose time is over."""
+    files, stores = services.files.purge_expired(), services.stores.expire_due()
+    if files or stores:
+        logger.info("expired: %d files, %d vector stores", files, stores)
+    if stores:
+        _drop_dead_indexes(services)
+
+
+def sweep_all(services: Services) -> None:
+    """Remove what nobody needs any more: responses, rows, bytes, vectors, and the indexes of stores that are gone."""
+    services.responses.purge_expired(time.time())
+    swept = sweep(services.database, services.blobs, on_write=partial(feed.bump, topic="files"))
+    logger.info("swept: %s", swept)
+    _drop_dead_indexes(services)
+
+
+def _drop_dead_indexes(services: Services) -> None:
+    folder = services.settings.index_dir
+    found = [path.name for path in folder.glob("vs_*")] if folder.is_dir() else []
+    for store_id in set(found) - services.store_names.living(found):
+        services.searcher.drop(store_id)
