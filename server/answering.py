@@ -1,4 +1,4 @@
-"""One request's way: auth → admission → assistants → engine, and back to the client as one body or as a stream.
+"""One request's way: auth → admission → assistants → sources → engine → citations, and back as one body or as a stream.
 
 What a request holds (its place in the queue, its adapter's slot) is on one exit stack, which is closed when the last
 byte has gone out, when the client goes away, or when anything fails.
@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -23,13 +23,17 @@ from starlette.types import Receive, Scope, Send
 
 from server.admission import Ticket
 from server.assistants import Plan, dress
+from server.citing import cite_body, cite_frames
+from server.citing.bibliography import Bibliography
 from server.deadline import timed_frames, timed_out
 from server.disconnect import StreamedAnswer, while_connected
 from server.engine.base import Answer, Call, Dialect, EngineRefused
 from server.errors import ApiError, invalid_request
 from server.errors import Dialect as ErrorDialect
 from server.metrics import RequestMeter
+from server.retrieved import retrieve
 from server.services import Services
+from server.source_links import Link, source_links
 from server.storage.callers import Caller
 
 M = TypeVar("M", bound=BaseModel)
@@ -51,7 +55,9 @@ class Begun:
     meter: RequestMeter
     ticket: Ticket
     stack: AsyncExitStack
-    deadline: float | None  # by the event loop's clock
+    bibliography: Bibliography | None  # None where no sources were asked for: the answer is the engine's own then
+    search_seconds: float = 0.0
+    deadline: float | None = None  # by the event loop's clock
 
 
 async def answer_request(request: Request, dialect: Dialect, caller: Caller, services: Services) -> Response:
@@ -60,9 +66,9 @@ async def answer_request(request: Request, dialect: Dialect, caller: Caller, ser
     plan = services.catalogue.plan(body, caller)
     begun = await begin(request, body, plan, dialect, caller, services)
     if begun.answer.frames is not None:
-        return HeldAnswer(timed_frames(begun.answer, begun.meter, begun.deadline, services), request, begun, dialect)
+        return HeldAnswer(cited_frames(begun, dialect, services), request, begun, dialect)
     await begun.stack.aclose()
-    return whole_answer(request, begun, begun.answer.body)
+    return whole_answer(request, begun, cited_body(begun, dialect))
 
 
 async def begin(
@@ -81,18 +87,19 @@ async def begin(
     ClientDisconnected, or what the parts on the way raise), nothing is held any more.
     """
     note_plan(request, plan)
+    link = source_links(services.settings, str(request.base_url))
     stack = AsyncExitStack()
     try:
         async with asyncio.timeout(services.settings.request_timeout_seconds) as deadline:
-            running = start(body, plan, dialect, caller, services, stack, request_id=request_id)
-            answer, meter, ticket = await while_connected(request, running)
+            running = start(body, plan, dialect, caller, services, stack, link=link, request_id=request_id)
+            begun = await while_connected(request, running)
     except TimeoutError:
         await stack.aclose()
         raise timed_out(services) from None
     except BaseException:
         await stack.aclose()
         raise
-    return Begun(answer=answer, meter=meter, ticket=ticket, stack=stack, deadline=deadline.when())
+    return replace(begun, deadline=deadline.when())
 
 
 async def start(
@@ -103,22 +110,29 @@ async def start(
     services: Services,
     stack: AsyncExitStack,
     *,
+    link: Link,
     request_id: str | None = None,
-) -> tuple[Answer, RequestMeter, Ticket]:
-    """Wait for a place and a slot, then ask the engine; what is held is on `stack`."""
+) -> Begun:
+    """Wait for a place, the sources and a slot, then ask the engine; what is held is on `stack`."""
     meter = stack.enter_context(services.metrics.request(plan.label))
     if plan.version is not None:
         stack.callback(services.slots.claim(plan.version))  # its files stay while this request waits
     try:
         ticket = await stack.enter_async_context(services.admission.enter(caller, estimated_tokens(body)))
-        adapter = None
-        if plan.version is not None:
-            adapter = await stack.enter_async_context(services.slots.hold(plan.version))
         dressed = await dress(body, plan, dialect, services.engine)
+        asked_at = time.perf_counter()
+        grounded, retrieved = await retrieve(dressed, plan, dialect, caller, services, said=body)
+        search_seconds = time.perf_counter() - asked_at
+        bibliography = None if retrieved is None else Bibliography.of(retrieved, link, dressed)
+        if bibliography is not None and bibliography.echoed and body.get("logprobs") is None:  # both are refused
+            grounded = {**grounded, "echo": False}  # the engine's prompt has the sources in it, the client's has not
+        adapter = None
+        if plan.version is not None:  # after the search: a slot is not held while nothing is computed in it
+            adapter = await stack.enter_async_context(services.slots.hold(plan.version))
         answer = await services.engine.answer(
             Call(
                 dialect=dialect,
-                body=dressed,
+                body=grounded,
                 public_name=plan.public_name,
                 request_id=request_id or uuid.uuid4().hex,
                 adapter=adapter,
@@ -127,10 +141,29 @@ async def start(
     except EngineRefused as error:
         raise _as_api_error(error, dialect) from error
     # a stack unwinds backwards: the generation stops, its tokens are counted, and only then its place is free
-    stack.callback(_settle, answer, ticket, meter)
+    stack.callback(_settle, answer, ticket, meter, grounded)
     if answer.frames is not None:
         stack.push_async_callback(answer.frames.aclose)
-    return answer, meter, ticket
+    return Begun(
+        answer=answer,
+        meter=meter,
+        ticket=ticket,
+        stack=stack,
+        bibliography=bibliography,
+        search_seconds=search_seconds,
+    )
+
+
+def cited_frames(begun: Begun, dialect: Dialect, services: Services) -> AsyncGenerator[str, None]:
+    """The engine's frames until time is up, with the sources on them where there were any."""
+    frames = timed_frames(begun.answer, begun.meter, begun.deadline, services)
+    return frames if begun.bibliography is None else cite_frames(dialect, frames, begun.bibliography)
+
+
+def cited_body(begun: Begun, dialect: Dialect) -> dict[str, Any]:
+    """The engine's whole answer, with the sources on it where there were any."""
+    body = begun.answer.body or {}
+    return body if begun.bibliography is None else cite_body(dialect, body, begun.bibliography)
 
 
 class HeldAnswer(StreamedAnswer):
@@ -146,12 +179,12 @@ class HeldAnswer(StreamedAnswer):
             await super().__call__(scope, receive, send)
         finally:
             await self._begun.stack.aclose()
-            _note(self._request, self._begun.answer)
+            _note(self._request, self._begun)
 
 
-def whole_answer(request: Request, begun: Begun, body: dict[str, Any] | None) -> Response:
+def whole_answer(request: Request, begun: Begun, body: dict[str, Any]) -> Response:
     """The answer as one body."""
-    _note(request, begun.answer)
+    _note(request, begun)
     return JSONResponse(body, headers=begun.ticket.headers)
 
 
@@ -215,10 +248,10 @@ def _as_api_error(error: EngineRefused, dialect: Dialect) -> ApiError:
     return ApiError(error.status, message, type=error.kind, param=param, code=code)
 
 
-def _settle(answer: Answer, ticket: Ticket, meter: RequestMeter) -> None:
+def _settle(answer: Answer, ticket: Ticket, meter: RequestMeter, body: Mapping[str, Any]) -> None:
     usage = answer.usage()
     if not usage.prompt_tokens:  # broken off: the engine counts at the end, and what it made until then was used too
-        ticket.settle(ticket.estimated_tokens + meter.n_frames)
+        ticket.settle(estimated_tokens(body) + meter.n_frames)
         return
     ticket.settle(usage.prompt_tokens + usage.completion_tokens)
     meter.tokens(usage.prompt_tokens, usage.completion_tokens)
@@ -230,10 +263,13 @@ def note_plan(request: Request, plan: Plan) -> None:
     request.state.adapter = plan.version.id if plan.version else None
 
 
-def _note(request: Request, answer: Answer) -> None:
-    usage = answer.usage()
+def _note(request: Request, begun: Begun) -> None:
+    usage = begun.answer.usage()
     request.state.prompt_tokens = usage.prompt_tokens
     request.state.completion_tokens = usage.completion_tokens
+    if begun.bibliography is not None:
+        request.state.sources = len(begun.bibliography.retrieved.sources)
+        request.state.search_ms = round(begun.search_seconds * 1000, 1)
 
 
 def now() -> int:

@@ -6,14 +6,32 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from server import error_handlers
-from server.request_log import BodyLimit, RequestLog
-from server.routes import adapters, assistants, embeddings, generation, health, models, responses
+from server.request_log import ADAPTER_PATHS, FILE_PATHS, BodyLimit, RequestLog, Uploads
+from server.routes import (
+    adapters,
+    assistants,
+    embeddings,
+    file_batches,
+    files,
+    generation,
+    health,
+    models,
+    responses,
+    store_files,
+    store_search,
+    vector_stores,
+)
 from server.services import Services
 
 ROUTERS = (
     generation.router,
     responses.router,
     embeddings.router,
+    files.router,
+    vector_stores.router,
+    store_files.router,
+    file_batches.router,
+    store_search.router,
     models.router,
     adapters.router,
     assistants.router,
@@ -34,7 +52,11 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(router)
     error_handlers.install(app)
     settings = services.settings
-    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_adapter_bytes)
+    for_adapters = Uploads(
+        paths=ADAPTER_PATHS, max_bytes=settings.max_adapter_bytes, setting="MANYHATS_MAX_ADAPTER_BYTES"
+    )
+    for_files = Uploads(paths=FILE_PATHS, max_bytes=settings.max_file_bytes, setting="MANYHATS_MAX_FILE_BYTES")
+    app.add_middleware(BodyLimit, max_body_bytes=settings.max_body_bytes, uploads=(for_adapters, for_files))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

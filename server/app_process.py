@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing
 from typing import NoReturn
@@ -33,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 ENGINE_CHECK_SECONDS = 0.2
 FOLLOW_SECONDS = 0.5  # a key revoked in another process stops within a second
-PURGE_SECONDS = 3600.0
 LAST_FRAMES_SECONDS = 1.0  # for streams to tell their clients that the engine is dead
 
 EXIT_ENGINE_DEAD = 70
@@ -155,6 +153,7 @@ async def _live(
     from server.app import create_app
     from server.boot import boot
     from server.booting import Booting
+    from server.upkeep import keep_up
 
     assert isinstance(booting, Booting)
 
@@ -169,7 +168,7 @@ async def _live(
         os._exit(0)  # the engine is half started in threads that cannot be interrupted; the supervisor ends the group
     services = starting.result()
     booting.app = create_app(services)
-    following = asyncio.create_task(_follow(services))
+    beside = [asyncio.create_task(_follow(services)), asyncio.create_task(keep_up(services))]
     try:
         while not stopping.is_set():
             with contextlib.suppress(TimeoutError):
@@ -184,8 +183,9 @@ async def _live(
         return 0
     finally:
         booting.app, booting.stage = None, "stopping"  # whoever comes now is told 503
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await services.slots.close()
         if services.engine.alive():
             await services.engine.close()
@@ -194,7 +194,7 @@ async def _live(
 
 
 async def _follow(services: object) -> None:
-    """Read again what another process has changed, and let go what has expired."""
+    """Read again what another process has changed. Files and stores are read when they are asked for."""
     from server.services import Services
     from server.storage.feed import Feed
     from server.threads import run_in
@@ -207,7 +207,6 @@ async def _follow(services: object) -> None:
         "adapters": services.registry.refresh,
         "assistants": services.assistants.refresh,
     }
-    purged_at = -PURGE_SECONDS
     failing = False
     while True:
         await asyncio.sleep(FOLLOW_SECONDS)
@@ -219,9 +218,6 @@ async def _follow(services: object) -> None:
                     if topic == "adapters":
                         await services.slots.follow_pins()
             seen = now
-            if time.monotonic() - purged_at > PURGE_SECONDS:
-                purged_at = time.monotonic()
-                await run_in(services.storage_pool, services.responses.purge_expired, time.time())
             failing = False
         except Exception:
             if not failing:  # twice a second is too often for the same line

@@ -115,6 +115,11 @@ def may_see(caller: Caller, owner: str) -> bool:
     return caller.is_admin or caller.owner == owner
 
 
+def seen_by(caller: Caller) -> str | None:
+    """Whose files and stores the caller sees; None is everybody's."""
+    return None if caller.is_admin else caller.owner
+
+
 def require_admin(caller: Caller) -> None:
     """Raises ApiError 403 unless the caller's key is an admin's."""
     if not caller.is_admin:

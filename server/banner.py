@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from server.probe import Listing
 
 QUESTION = "What can you do?"
+GUIDE = "demo-guide"  # not imported from `server.demo`, which brings the database with it
+GUIDE_QUESTION = "When does the shop of Brisa Bikes open?"  # its answer is in the demo's documents
 
 
 def banner(address: str, seconds: float, listing: Listing, base_name: str) -> str:
@@ -22,12 +24,16 @@ def banner(address: str, seconds: float, listing: Listing, base_name: str) -> st
 
 
 def curl_line(address: str, model: str, *, needs_key: bool) -> str:
-    """A chat request that can be pasted into a shell."""
-    body = json.dumps({"model": model, "messages": [{"role": "user", "content": QUESTION}]})
+    """A chat request that can be pasted into a shell; the demo's guide is asked what its documents know."""
+    question = GUIDE_QUESTION if model == GUIDE else QUESTION
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": question}]})
     key = ' -H "Authorization: Bearer $MANYHATS_API_KEY"' if needs_key else ""
     return f"curl {address}/v1/chat/completions{key} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
 
 
 def _to_try(listing: Listing, base_name: str) -> str:
+    """The demo's guide, whose answer has sources; else the first adapter, else the base."""
+    if GUIDE in listing.names:
+        return GUIDE
     adapters: Sequence[str] = [name for name, kind in listing.models if kind == "adapter"]
     return adapters[0] if adapters else base_name

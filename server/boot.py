@@ -18,18 +18,28 @@ from pathlib import Path
 from adapters.base_model import BaseModel
 from adapters.registry import Registry
 from adapters.sources import Sources
+from retrieval.attachments import Attachments
 from retrieval.embedding import Embedder
+from retrieval.files import Files
+from retrieval.reembedding_table import Reembeddings
+from retrieval.rerank import Reranker
+from retrieval.search import Searcher
+from retrieval.store_names import StoreNames
+from retrieval.stores import Stores
 from server.admission import Admission
 from server.assistants import Catalogue
 from server.auth import Authenticator
 from server.background import Background
-from server.demo import install_demo
+from server.demo import install_demo, wait_until_searchable
+from server.demo_documents import DemoDocuments
+from server.embedders import embedder_of, reranker_of
 from server.engine.base import Engine
 from server.engine.fake import FakeEngine
 from server.first_load import FirstLoad
 from server.metrics import Metrics
+from server.query_vectors import QueryVectors
 from server.routes.models import EMBEDDER
-from server.services import Services
+from server.services import Services, pool
 from server.settings import Settings
 from server.slots import Slots
 from server.storage import feed
@@ -38,9 +48,14 @@ from server.storage.blobs import LocalBlobs
 from server.storage.database import Database
 from server.storage.keys import Keys
 from server.storage.responses import Responses
+from server.store_use import StoreUse
+from server.stores_at_start import ask_for_reembedding, begin_reading_documents, tell_of_missing_stores
+from server.threads import run_in
 from server.version import VERSION
 
 logger = logging.getLogger(__name__)
+
+WARM_STORES = 32  # whose indexes are read before anybody asks
 
 
 async def boot(
@@ -52,24 +67,38 @@ async def boot(
     database = await asyncio.to_thread(_open_database, settings)
     engine_task = asyncio.create_task(start_engine(settings, extra=extra))
     try:
+        if settings.is_demo:
+            await asyncio.to_thread(begin_reading_documents, settings, database)
         read = await asyncio.to_thread(BaseModel.read, _model_folder(settings))
         base = replace(read, name=settings.base_name)  # as clients know it
-        embedder = await asyncio.to_thread(Embedder, settings.embedder)
+        embedder = await asyncio.to_thread(embedder_of, settings)
+        reranker = await asyncio.to_thread(reranker_of, settings)
         engine = await engine_task
     except BaseException:
         engine_task.cancel()
         await asyncio.gather(engine_task, return_exceptions=True)
         raise
     try:
-        services = assemble(settings, engine=engine, base=base, embedder=embedder, database=database)
+        services = assemble(settings, engine=engine, base=base, embedder=embedder, database=database, reranker=reranker)
         stage("reading the registry")
         await asyncio.to_thread(services.registry.recover)
         await asyncio.to_thread(services.responses.fail_interrupted)
+        await asyncio.to_thread(ask_for_reembedding, services)
+        documents = DemoDocuments(files=services.files, stores=services.stores, attachments=services.attachments)
         if settings.is_demo:
-            await asyncio.to_thread(install_demo, services.intake, services.assistants, settings.data_dir)
+            await asyncio.to_thread(
+                install_demo, services.intake, services.assistants, settings.data_dir, documents=documents
+            )
+        await asyncio.to_thread(tell_of_missing_stores, services)
         stage("loading pinned adapters")
         await services.slots.follow_pins()
         await services.slots.pins_are_in()
+        if settings.is_demo and settings.ingestion:
+            stage("reading the demo documents")
+            await wait_until_searchable(documents, settings.data_dir)
+        recent = await run_in(services.storage_pool, services.store_names.last_used, WARM_STORES)
+        if recent:
+            services.background.start("warm", run_in(services.retrieval_pool, services.searcher.warm, recent))
     except BaseException:
         await engine.close()
         raise
@@ -99,9 +128,19 @@ async def start_engine(settings: Settings, *, extra: Sequence[str] = ()) -> Engi
 
 
 def assemble(
-    settings: Settings, *, engine: Engine, base: BaseModel, embedder: Embedder, database: Database
+    settings: Settings,
+    *,
+    engine: Engine,
+    base: BaseModel,
+    embedder: Embedder,
+    database: Database,
+    fingerprint: str | None = None,
+    reranker: Reranker | None = None,
 ) -> Services:
-    """The record of services over parts that are there; opens nothing but the data directory."""
+    """The record of services over parts that are there; opens nothing but the data directory.
+
+    fingerprint: the embedder's, where it is not to be read from the model's files.
+    """
     blobs = LocalBlobs(settings.data_dir / "blobs")
     keys = Keys(database, file=settings.api_keys_file)
     models = {settings.base_name, EMBEDDER, embedder.name}
@@ -130,6 +169,10 @@ def assemble(
     metrics.describe(VERSION)
     admission = Admission(settings)
     metrics.watch_queue(lambda: admission.waiting)
+    background = Background()
+    storage_pool, query_pool = pool("storage", 4), pool("queries", 1)
+    files_changed = partial(feed.bump, topic="files")
+    stores = Stores(database, on_write=files_changed)
     return Services(
         settings=settings,
         engine=engine,
@@ -162,8 +205,24 @@ def assemble(
         authenticator=Authenticator(keys, settings),
         admission=admission,
         metrics=metrics,
-        background=Background(),
+        background=background,
         embedder=embedder,
+        query_vectors=QueryVectors(embedder, query_pool),
+        files=Files(database, blobs, max_bytes=settings.max_file_bytes, on_write=files_changed),
+        stores=stores,
+        store_names=StoreNames(database),
+        attachments=Attachments(database, on_write=files_changed),
+        reembeddings=Reembeddings(database, on_write=partial(feed.bump, topic="ingestion")),
+        searcher=Searcher(
+            database,
+            settings.index_dir,
+            fingerprint=embedder.fingerprint if fingerprint is None else fingerprint,
+            embedder_name=embedder.name,
+            reranker=reranker,
+        ),
+        store_use=StoreUse(stores, background, storage_pool),
+        storage_pool=storage_pool,
+        query_pool=query_pool,
     )
 
 

@@ -15,11 +15,25 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.answering import HeldAnswer, begin, estimated_tokens, note_plan, now, start, whole_answer
+from server.answering import (
+    Begun,
+    HeldAnswer,
+    begin,
+    cited_body,
+    cited_frames,
+    estimated_tokens,
+    note_plan,
+    now,
+    start,
+    whole_answer,
+)
+from server.asking import asked
 from server.assistants import Plan
-from server.deadline import timed_frames, timed_out
+from server.citing.responses import with_results
+from server.deadline import timed_out
 from server.errors import ApiError, to_api_error
 from server.services import Services
+from server.source_links import Link, source_links
 from server.storage.callers import Caller
 from server.storage.responses import StoredResponse
 from server.threads import run_in
@@ -77,6 +91,12 @@ class Exchange:
             "instructions": body.get("instructions"),
             "user": body.get("user"),
         }
+        tools = body.get("tools")
+        if isinstance(tools, list) and any(
+            isinstance(tool, dict) and tool.get("type") == "file_search" for tool in tools
+        ):
+            echo["tools"] = tools  # the engine is not told of the search
+            echo["tool_choice"] = body.get("tool_choice") or "auto"
         return cls(
             response_id=response_id,
             caller=caller,
@@ -95,11 +115,10 @@ async def run_now(request: Request, exchange: Exchange, services: Services) -> R
         request, exchange.body, exchange.plan, "responses", exchange.caller, services, request_id=exchange.response_id
     )
     if begun.answer.frames is not None:
-        frames = timed_frames(begun.answer, begun.meter, begun.deadline, services)
-        return HeldAnswer(_kept_frames(frames, exchange, services), request, begun, "responses")
+        return HeldAnswer(_kept_frames(begun, exchange, services), request, begun, "responses")
     async with begun.stack:  # until it is kept: a server that drains waits for what is held
-        body = {**(begun.answer.body or {}), **exchange.echo}
-        await _keep(exchange, body, services)
+        body = {**cited_body(begun, "responses"), **exchange.echo}
+        await _keep(exchange, _as_kept(body, begun), services)
     return whole_answer(request, begun, body)
 
 
@@ -110,27 +129,36 @@ async def run_in_background(request: Request, exchange: Exchange, services: Serv
     """
     note_plan(request, exchange.plan)
     services.admission.check(exchange.caller, estimated_tokens(exchange.body))
+    asked(exchange.body, exchange.plan, "responses", services.settings)
+    link = source_links(services.settings, str(request.base_url))
     with ExitStack() as stack:
         if exchange.plan.version is not None:
             stack.callback(services.slots.claim(exchange.plan.version))
         queued = _blank(exchange, "queued")
         await _keep(exchange, queued, services)
-        task = services.background.start(exchange.response_id, _answer_later(exchange, services))
+        task = services.background.start(exchange.response_id, _answer_later(exchange, link, services))
         claimed = stack.pop_all()
         task.add_done_callback(lambda _: claimed.close())
     return queued
 
 
-async def _answer_later(exchange: Exchange, services: Services) -> None:
+async def _answer_later(exchange: Exchange, link: Link, services: Services) -> None:
     body = _blank(exchange, "failed")
     try:
         await _go_on(exchange, _blank(exchange, "in_progress"), services)
         async with AsyncExitStack() as stack, asyncio.timeout(services.settings.request_timeout_seconds):
             request = {key: value for key, value in exchange.body.items() if key != "stream"}
-            answer, _, _ = await start(
-                request, exchange.plan, "responses", exchange.caller, services, stack, request_id=exchange.response_id
+            begun = await start(
+                request,
+                exchange.plan,
+                "responses",
+                exchange.caller,
+                services,
+                stack,
+                link=link,
+                request_id=exchange.response_id,
             )
-            body = {**(answer.body or {}), **exchange.echo}
+            body = _as_kept({**cited_body(begun, "responses"), **exchange.echo}, begun)
     except asyncio.CancelledError:
         body = _blank(exchange, "cancelled")
         raise
@@ -145,17 +173,17 @@ async def _answer_later(exchange: Exchange, services: Services) -> None:
         await asyncio.shield(_go_on(exchange, body, services))
 
 
-async def _kept_frames(
-    frames: AsyncGenerator[str, None], exchange: Exchange, services: Services
-) -> AsyncGenerator[str, None]:
-    """The engine's events; those that carry the response carry our fields too, and the last one is kept."""
-    async with aclosing(frames):
+async def _kept_frames(begun: Begun, exchange: Exchange, services: Services) -> AsyncGenerator[str, None]:
+    """The answer's events; those that carry the response carry our fields too, and the last one is kept."""
+    async with aclosing(cited_frames(begun, "responses", services)) as frames:
         async for frame in frames:
             if frame.startswith(("event: response.created\n", "event: response.in_progress\n")):
                 yield _with_echo(frame, exchange)[0]
             elif frame.startswith(LAST_EVENTS):
                 frame, response = _with_echo(frame, exchange)
-                await _keep(exchange, response, services)  # before it is told, so that whoever reads it can go on
+                await _keep(
+                    exchange, _as_kept(response, begun), services
+                )  # before it is told, so that whoever reads it can go on
                 yield frame
             else:
                 yield frame
@@ -166,6 +194,10 @@ def _with_echo(frame: str, exchange: Exchange) -> tuple[str, dict[str, Any]]:
     event = json.loads(data)
     event["response"] = {**event["response"], **exchange.echo}
     return f"{head}data: {json.dumps(event, ensure_ascii=False)}\n\n", event["response"]
+
+
+def _as_kept(body: dict[str, Any], begun: Begun) -> dict[str, Any]:
+    return body if begun.bibliography is None else with_results(body, begun.bibliography)
 
 
 async def _keep(exchange: Exchange, body: dict[str, Any], services: Services) -> None:

@@ -83,7 +83,7 @@ async def _answer_error(request: Request, error: Exception) -> Response:
 
 async def _answer_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(invalid_request(error.errors()), request.scope)
+    return error_response(invalid_request(error.errors(), located=True), request.scope)
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:
@@ -98,7 +98,8 @@ async def _answer_http(request: Request, error: Exception) -> Response:
         answer = ApiError(405, message, code="method_not_allowed", headers={**headers, "Allow": allowed})
     else:
         kind = "server_error" if error.status_code >= 500 else "invalid_request_error"
-        answer = ApiError(error.status_code, str(error.detail), type=kind, headers=headers)
+        code = "request_too_large" if error.status_code == 413 else None
+        answer = ApiError(error.status_code, str(error.detail), type=kind, code=code, headers=headers)
     return error_response(answer, request.scope)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from adapters import errors as adapter_errors
+from retrieval import errors as retrieval_errors
 from server.engine.base import EngineError, EngineRefused, EngineUnavailable, LoadFailed
 from server.storage import errors as storage_errors
 
@@ -96,6 +97,33 @@ STATUS: dict[type[Exception], Problem] = {
     adapter_errors.PinLimit: Problem(status=409, code="pin_limit", param="pin"),
     adapter_errors.AliasInvalid: Problem(status=400, code="alias_invalid", param="version"),
     adapter_errors.InUse: Problem(status=409, code="in_use"),
+    retrieval_errors.RetrievalError: Problem(
+        status=500,
+        code="retrieval_error",
+        type="server_error",
+        message="The server failed on files or stores; its log says why.",
+    ),
+    retrieval_errors.FileNotFound: Problem(status=404, code="file_not_found", param="file_id"),
+    retrieval_errors.FileInvalid: Problem(status=400, code="file_invalid", param="file"),
+    retrieval_errors.FileTooLarge: Problem(status=413, code="file_too_large", param="file"),
+    retrieval_errors.StoreNotFound: Problem(status=404, code="vector_store_not_found", param="vector_store_id"),
+    retrieval_errors.StoreAmbiguous: Problem(status=400, code="vector_store_ambiguous", param="vector_store_id"),
+    retrieval_errors.StoreInvalid: Problem(status=400, code="invalid_value"),
+    retrieval_errors.StoreExpired: Problem(status=400, code="vector_store_expired", param="vector_store_id"),
+    retrieval_errors.StoreFileNotFound: Problem(status=404, code="vector_store_file_not_found", param="file_id"),
+    retrieval_errors.BatchNotFound: Problem(status=404, code="file_batch_not_found", param="batch_id"),
+    retrieval_errors.CursorUnknown: Problem(status=400, code="cursor_unknown", param="after"),
+    retrieval_errors.FilterInvalid: Problem(status=400, code="filter_invalid", param="filters"),
+    retrieval_errors.QueryInvalid: Problem(status=400, code="query_invalid", param="query"),
+    retrieval_errors.OtherEmbedder: Problem(status=409, code="other_embedder", param="vector_store_id"),
+    retrieval_errors.SearchFailed: Problem(
+        status=503,
+        code="search_failed",
+        type="server_error",
+        headers={"Retry-After": "1"},
+        message="The search failed; the server's log says why.",
+    ),
+    retrieval_errors.ParseFailed: Problem(status=422, code="parse_failed", param="file"),
     storage_errors.StorageError: Problem(
         status=500, code="storage_error", type="server_error", message="The server's storage failed; its log says why."
     ),
@@ -104,6 +132,12 @@ STATUS: dict[type[Exception], Problem] = {
         code="database_unavailable",
         type="server_error",
         message="The server's database does not answer; try again soon. Its log says why.",
+    ),
+    storage_errors.DatabaseFull: Problem(
+        status=507,
+        code="disk_full",
+        type="server_error",
+        message="The server's disk is full and nothing was changed; make room on it and try again.",
     ),
     storage_errors.DataDirBusy: Problem(status=409, code="data_dir_busy"),
     storage_errors.FileInvalid: Problem(
@@ -145,7 +179,8 @@ def to_api_error(error: Exception) -> ApiError:
     kind = getattr(error, "kind", None)  # what preflight or a source found wrong, e.g. "nan_weights"
     code = kind if isinstance(kind, str) else problem.code
     message = problem.message or str(error)
-    return ApiError(problem.status, message, type=problem.type, param=problem.param, code=code, headers=problem.headers)
+    param = getattr(error, "param", None) or problem.param  # its own word for the field says more than the table's
+    return ApiError(problem.status, message, type=problem.type, param=param, code=code, headers=problem.headers)
 
 
 def internal_error() -> ApiError:
@@ -160,9 +195,12 @@ def model_not_found(name: str) -> ApiError:
     return ApiError(404, message, param="model", code="model_not_found")
 
 
-def invalid_request(problems: Iterable[Mapping[str, Any]]) -> ApiError:
-    """400 from pydantic's `.errors()`: the first field is `param`, at most three are told."""
-    told = [(_field(problem["loc"]), _sentence(problem)) for problem in problems]
+def invalid_request(problems: Iterable[Mapping[str, Any]], *, located: bool = False) -> ApiError:
+    """400 from pydantic's `.errors()`: the first field is `param`, at most three are told.
+
+    located: the first part of each place is where it stood in the request, such as "body" or "query"; FastAPI says so.
+    """
+    told = [(_field(problem["loc"][located:]), _sentence(problem)) for problem in problems]
     sentences = [f"{field}: {sentence}" if field else sentence for field, sentence in told[:3]]
     if len(told) > 3:
         sentences.append(f"and {len(told) - 3} more")
@@ -192,12 +230,9 @@ def encoded(value: Mapping[str, Any]) -> bytes:
 
 
 def _field(location: Iterable[str | int]) -> str:
-    """`("body", "messages", 0, "role")` as clients write it: `messages[0].role`."""
-    parts = list(location)
-    if parts and parts[0] in ("body", "query", "path", "header", "cookie"):
-        parts = parts[1:]
+    """`("messages", 0, "role")` as clients write it: `messages[0].role`."""
     text = ""
-    for part in parts:
+    for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text
 

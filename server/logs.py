@@ -23,7 +23,7 @@ PLAIN_VALUE = re.compile(r"[\w.,:;/@+*()-]+")
 # pydantic puts what it was given into its messages, and that may be a prompt
 GIVEN_VALUE = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
 # what these say about themselves while they start hides what the server says; at level debug they may speak
-TALKATIVE = ("vllm", "alembic", "sentence_transformers", "uvicorn.error")
+TALKATIVE = ("vllm", "alembic", "faiss", "sentence_transformers", "uvicorn.error")
 CHATTY = ("httpx", "httpx2", "httpcore", "botocore", "s3fs", "fsspec", "asyncio", "multipart", "python_multipart")
 
 QUIET = {

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from server.retrieval_metrics import RetrievalMetrics
 from server.settings import Settings
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -61,6 +62,7 @@ class Metrics:
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.perf_counter) -> None:
         self.clock = clock
         self.registry = registry = CollectorRegistry()
+        self.retrieval = RetrievalMetrics(registry, clock)
         self._base_name = settings.base_name
         self._max_adapters = settings.metrics_max_adapters
         self._adapters: set[str] = set()

@@ -5,6 +5,7 @@ The same application, registry and checks as a server's, without an engine: one 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,11 +14,13 @@ from fastapi import FastAPI
 from starlette.datastructures import Headers
 
 from adapters.base_model import BaseModel
-from retrieval.embedding import BUNDLED, BUNDLED_NAME, Embedder
+from retrieval.embedding import BUNDLED
 from server.app import create_app
 from server.auth import LOCAL, Authenticator
 from server.boot import assemble
+from server.embedders import embedder_of
 from server.engine.fake import FakeEngine
+from server.offline_ingestion import OfflineIngestion
 from server.services import Services
 from server.settings import Settings
 from server.slots import Slots
@@ -38,6 +41,13 @@ class Offline:
             self._lock.close()
             raise
         self.app: FastAPI = create_app(self._services)
+        self._ingestion: OfflineIngestion | None = None
+
+    async def read_files(self) -> bool:
+        """Read and embed some of the files that wait, as a server's ingestion process would; False when none does."""
+        if self._ingestion is None:
+            self._ingestion = await asyncio.to_thread(OfflineIngestion, self._services)
+        return await asyncio.to_thread(self._ingestion.step)
 
     async def settle(self) -> None:
         """Until what was begun in the background is done."""
@@ -65,22 +75,26 @@ class _NoSlots(Slots):
         return
 
 
-class _EmbedderName(Embedder):
-    """The embedder's name, which no adapter may take; the model itself is not needed."""
-
-    def __init__(self, model: str) -> None:
-        self.name = BUNDLED_NAME if model == BUNDLED else Path(model).name if Path(model).is_dir() else model
-
-
 def _services(settings: Settings) -> Services:
     base = replace(BaseModel.read(settings.model), name=settings.base_name)
     database = Database(settings.sql_url)
     database.migrate()
     engine = FakeEngine()
+    embedder = embedder_of(settings, load=False)
     services = assemble(
-        settings, engine=engine, base=base, embedder=_EmbedderName(settings.embedder), database=database
+        settings,
+        engine=engine,
+        base=base,
+        embedder=embedder,
+        database=database,
+        fingerprint=None if _is_local(settings.embedder) else "",
     )
     slots = _NoSlots(
         engine, services.registry, services.metrics, slots=settings.max_adapters, held=settings.held_adapters
     )
     return replace(services, authenticator=_Owner(services.keys, settings), slots=slots)
+
+
+def _is_local(embedder: str) -> bool:
+    """Whether the model's files can be read without a hub, which would be asked, and might send the whole model."""
+    return embedder == BUNDLED or Path(embedder).is_dir()

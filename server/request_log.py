@@ -9,7 +9,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,14 +28,23 @@ CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 QUIET_PATHS = frozenset({"/health", "/ready", "/metrics"})  # asked every few seconds by machines
 LONGEST_FIELD = 200
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
-KNOWN_FIELDS = ("model", "adapter", "key_id", "prompt_tokens", "completion_tokens", "error_code")
+KNOWN_FIELDS = (
+    "model",
+    "adapter",
+    "key_id",
+    "prompt_tokens",
+    "completion_tokens",
+    "sources",
+    "search_ms",
+    "error_code",
+)
 
 
 class RequestLog:
     """Gives every request an id, echoes it as `X-Request-Id`, logs one line when it has ended, and counts it.
 
     Routes put what they learn into `request.state`: `model` (as the client wrote it), `adapter` (version id, None for
-    the base), `key_id`, `prompt_tokens`, `completion_tokens`.
+    the base), `key_id`, `prompt_tokens`, `completion_tokens`; `sources` (how many) and `search_ms` where there were.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics | None = None) -> None:
@@ -81,24 +91,26 @@ class RequestLog:
             logger.log(level, "request", extra={"fields": fields | _learnt(state)})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploads:
+    """Paths whose multipart bodies have a limit of their own."""
+
+    paths: re.Pattern[str]
+    max_bytes: int  # of what is uploaded; the form around it comes on top
+    setting: str  # that allows more
+
+
+ADAPTER_PATHS = re.compile(r"/v1/adapters(/[^/]+/versions)?")
+FILE_PATHS = re.compile(r"/v1/files")
+
+
 class BodyLimit:
-    """413 for a body over the limit, before it is read where its length is told, else as soon as it is over.
+    """413 for a body over the limit, before it is read where its length is told, else as soon as it is over."""
 
-    Multipart bodies on `upload_paths`, a regular expression, have their own, larger limit.
-    """
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        max_body_bytes: int,
-        max_upload_bytes: int,
-        upload_paths: str = r"/v1/adapters(/[^/]+/versions)?",
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, uploads: Sequence[Uploads] = ()) -> None:
         self.app = app
         self.max_body_bytes = max_body_bytes
-        self.max_upload_bytes = max_upload_bytes
-        self.upload_paths = re.compile(upload_paths)
+        self.uploads = uploads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -127,9 +139,10 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
     def _limit(self, path: str, headers: Headers) -> tuple[int, str]:
-        is_upload = headers.get("content-type", "").startswith("multipart/form-data")
-        if is_upload and self.upload_paths.fullmatch(path):
-            return self.max_upload_bytes + MULTIPART_OVERHEAD_BYTES, "raise MANYHATS_MAX_ADAPTER_BYTES to allow more"
+        if headers.get("content-type", "").startswith("multipart/form-data"):
+            for upload in self.uploads:
+                if upload.paths.fullmatch(path):
+                    return upload.max_bytes + MULTIPART_OVERHEAD_BYTES, f"raise {upload.setting} to allow more"
         return self.max_body_bytes, "send less, or raise MANYHATS_MAX_BODY_BYTES"
 
 

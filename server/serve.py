@@ -18,6 +18,7 @@ from server.supervisor import Child, Patience, Supervisor
 
 log = logging.getLogger("manyhats.parent")
 
+API = "the API process"
 STOP_MARGIN_SECONDS = 10.0  # after draining, for the engine to let go of its memory
 
 
@@ -34,7 +35,7 @@ def serve(settings: Settings, *, vllm_args: Sequence[str] = (), show: Callable[[
         lock.write_address(address)
         logs.configure(settings)
         supervisor = Supervisor(
-            [api_child(port, address, vllm_args)],
+            [api_child(port, address, vllm_args), *([ingestion_child()] if settings.ingestion else [])],
             patience=Patience(drain=settings.drain_seconds + STOP_MARGIN_SECONDS),
             on_ready=partial(_tell_ready, settings, address, show),
         )
@@ -45,7 +46,7 @@ def serve(settings: Settings, *, vllm_args: Sequence[str] = (), show: Callable[[
 def api_child(port: int, address: str, vllm_args: Sequence[str] = ()) -> Child:
     """The process with the HTTP API and vLLM's client; its settings are this process's environment."""
     return Child(
-        name="the API process",
+        name=API,
         # -P: a folder called "server" where the user stands is not ours
         argv=[sys.executable, "-P", "-m", "server", "api", "--parent", str(os.getpid()), "--", *vllm_args],
         env={"MANYHATS_PORT": str(port)},  # the same one after each restart, also when any would do
@@ -53,7 +54,17 @@ def api_child(port: int, address: str, vllm_args: Sequence[str] = ()) -> Child:
     )
 
 
+def ingestion_child() -> Child:
+    """The process that reads, splits and embeds files; the API answers without it."""
+    return Child(
+        name="the ingestion process",
+        argv=[sys.executable, "-P", "-m", "server", "ingestion", "--parent", str(os.getpid())],
+    )
+
+
 def _tell_ready(settings: Settings, address: str, show: Callable[[str], None], child: Child, seconds: float) -> None:
+    if child.name != API:
+        return
     listing = probe.list_models(address, os.environ.get("MANYHATS_API_KEY", ""))
     show(banner(address, seconds, listing, settings.base_name))
     log.info("%s is ready after %.1f s", child.name, seconds)

@@ -11,7 +11,13 @@ from fastapi import Depends, Request
 from adapters.base_model import BaseModel
 from adapters.registry import Registry
 from adapters.sources import Sources
+from retrieval.attachments import Attachments
 from retrieval.embedding import Embedder
+from retrieval.files import Files
+from retrieval.reembedding_table import Reembeddings
+from retrieval.search import Searcher
+from retrieval.store_names import StoreNames
+from retrieval.stores import Stores
 from server.admission import Admission
 from server.assistants import Catalogue
 from server.auth import Authenticator
@@ -19,6 +25,7 @@ from server.background import Background
 from server.engine.base import Engine
 from server.intake import Intake
 from server.metrics import Metrics
+from server.query_vectors import QueryVectors
 from server.settings import Settings
 from server.slots import Slots
 from server.storage.assistants import Assistants
@@ -27,9 +34,11 @@ from server.storage.callers import Caller
 from server.storage.database import Database
 from server.storage.keys import Keys
 from server.storage.responses import Responses
+from server.store_use import StoreUse
 
 
-def _pool(name: str, threads: int) -> ThreadPoolExecutor:
+def pool(name: str, threads: int) -> ThreadPoolExecutor:
+    """Threads that its name tells apart in logs and profilers."""
     return ThreadPoolExecutor(threads, thread_name_prefix=name)
 
 
@@ -54,10 +63,21 @@ class Services:
     metrics: Metrics
     background: Background
     embedder: Embedder
-    storage_pool: ThreadPoolExecutor = field(default_factory=lambda: _pool("storage", 4))
-    adapter_pool: ThreadPoolExecutor = field(default_factory=lambda: _pool("adapters", 2))
-    fetching_pool: ThreadPoolExecutor = field(default_factory=lambda: _pool("fetching", 4))  # waits for other hosts
-    embedding_pool: ThreadPoolExecutor = field(default_factory=lambda: _pool("embedding", 1))
+    query_vectors: QueryVectors
+    files: Files
+    stores: Stores
+    store_names: StoreNames
+    attachments: Attachments
+    reembeddings: Reembeddings
+    searcher: Searcher
+    store_use: StoreUse
+    storage_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("storage", 4))
+    adapter_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("adapters", 2))
+    fetching_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("fetching", 4))  # waits for other hosts
+    embedding_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("embedding", 1))
+    query_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("queries", 1))
+    retrieval_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("retrieval", 4))
+    file_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("files", 4))  # waits for the disk
 
     @property
     def intake(self) -> Intake:
@@ -73,8 +93,17 @@ class Services:
 
     def close(self) -> None:
         """Let the threads and the database go; the engine is closed by who started it."""
-        for pool in (self.storage_pool, self.adapter_pool, self.fetching_pool, self.embedding_pool):
+        for pool in (
+            self.storage_pool,
+            self.adapter_pool,
+            self.fetching_pool,
+            self.embedding_pool,
+            self.query_pool,
+            self.retrieval_pool,
+            self.file_pool,
+        ):
             pool.shutdown(wait=False, cancel_futures=True)
+        self.searcher.close()
         self.database.close()
 
 

@@ -58,6 +58,22 @@ class Settings(BaseSettings):
     adapter_sources: CommaList = Field((), description="URL prefixes adapters may come from: hf://org/, s3://bucket/.")
     max_adapter_bytes: int = Field(2 * 1024**3, ge=1, description="Largest adapter, unpacked, bytes.")
 
+    # files and retrieval
+    max_file_bytes: int = Field(512 * 1024**2, ge=1, description="Largest uploaded file, bytes.")
+    ingestion: bool = Field(True, description="Whether this server reads and embeds files, in a process of its own.")
+    parse_seconds: float = Field(60, gt=0, le=3600, description="Longest time that reading one file may take.")
+    parse_memory_mib: int = Field(2048, ge=256, description="Most memory that reading one file may take, MiB.")
+    embedder_backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="What the embedder runs in; `auto` takes OpenVINO on a CPU where it gives the same vectors."
+    )
+    embedder_threads: int | None = Field(None, ge=1, description="Cores that one embedding takes; all if unset.")
+    reranker: str = Field("", description="Cross-encoder for `ranker: rerank`: a folder or hub name; none if unset.")
+    retrieval_results: int = Field(8, ge=1, le=50, description="Passages found for an answer that asks for no number.")
+    query_rewrite: bool = Field(False, description="Whether the model rewrites a follow-up question before the search.")
+    citation_markers: Literal["keep", "strip"] = Field(
+        "keep", description="Whether `[1]` stays in answers; citations come as annotations in both cases."
+    )
+
     # access
     api_keys_file: Path | None = Field(None, description="YAML with further API keys, read-only.")
     metrics_open: bool = Field(False, description="Serve /metrics without a key.")
@@ -117,6 +133,16 @@ class Settings(BaseSettings):
         if self.is_demo:
             return "demo"
         return Path(self.model).name if Path(self.model).is_dir() else self.model
+
+    @property
+    def index_dir(self) -> Path:
+        """Where search indexes are kept; all of them can be made again."""
+        return self.data_dir / "cache" / "indexes"
+
+    @property
+    def embedder_cache_dir(self) -> Path:
+        """Where the embedder keeps what it was converted to."""
+        return self.data_dir / "cache" / "embedder"
 
     @property
     def sql_url(self) -> str:

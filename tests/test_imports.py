@@ -16,7 +16,20 @@ FORBIDDEN = {
     "server": {"faiss", "tantivy"},
 }
 # a library that only some files may know
-CONFINED = {"vllm": "server/engine/vllm_*.py", "faiss": "retrieval/index/faiss_*.py"}
+CONFINED = {
+    "vllm": "server/engine/vllm_*.py",
+    "faiss": "retrieval/index/faiss_*.py",
+    "tantivy": "retrieval/index/lexical.py",
+    "openvino": "retrieval/embedding_openvino.py",
+    "sentence_transformers": "retrieval/*.py",
+    "semantic_text_splitter": "retrieval/chunking.py",
+    "py3langid": "retrieval/language.py",
+    "pypdf": "retrieval/parsers/pdf*.py",
+    "markitdown": "retrieval/parsers/*.py",
+    "openpyxl": "retrieval/parsers/xlsx.py",
+    "magika": "retrieval/parsers/recognition.py",
+    "charset_normalizer": "retrieval/parsers/encoding.py",
+}
 # files of the small parent: it supervises, and must start and stay without what makes processes large
 PARENT = ("serve", "supervisor", "process_tree", "listening", "probe", "banner", "logs", "settings", "__main__")
 LARGE = {"torch", "transformers", "vllm", "numpy", "fastapi", "sqlalchemy", "safetensors", "peft"}
@@ -57,6 +70,11 @@ def test_a_confined_library_is_imported_in_its_files_only(path: Path) -> None:
     for library, place in CONFINED.items():
         if library in libraries(path):
             assert path.match(place), f"{shown(path)} imports {library}, which only {place} may"
+
+
+@pytest.mark.parametrize("library", CONFINED)
+def test_a_confined_library_is_still_in_use(library: str) -> None:
+    assert any(library in libraries(path) for path in FILES)
 
 
 def reached(path: Path, seen: set[Path]) -> set[Path]:

@@ -93,6 +93,8 @@ class EngineFacts:
     device: str
     version: str
     has_system_role: bool  # whether the chat template takes a system message
+    control_strings: tuple[str, ...] = ()  # special and added tokens, and what the chat template puts around turns
+    control_ids: frozenset[int] = frozenset()  # the ids of those tokens
     details: Mapping[str, Any] = field(default_factory=dict)
 
 

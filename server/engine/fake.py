@@ -26,12 +26,13 @@ from server.engine.base import (
 
 
 class FakeEngine:
-    """Answers every request with `words`, then the engine name that it was asked for."""
+    """Answers every request with `words`, then the engine name that it was asked for; or with exactly `pieces`."""
 
     def __init__(
         self,
         words: str = "the rent is due",
         *,
+        pieces: Sequence[str] | None = None,
         fails_with: Exception | None = None,
         after: int = 0,
         context_tokens: int = 2048,
@@ -45,6 +46,7 @@ class FakeEngine:
             has_system_role=True,
         )
         self.words = words
+        self.pieces = pieces  # of a stream, as they are cut; a whole answer is all of them
         self.fails_with = fails_with
         self.after = after
         self.calls: list[Call] = []
@@ -68,13 +70,11 @@ class FakeEngine:
             raise EngineRefused(f"{call.adapter.engine_name!r} is not loaded", status=404)
         if call.dialect != "completions" and not (call.body.get("messages") or call.body.get("input")):
             raise EngineRefused("messages: Field required", param="messages")
-        words = [*self.words.split(), call.adapter.engine_name if call.adapter else "base"]
-        if isinstance(limit := _limit(call.body), int):
-            words = words[:limit]
-        usage = Usage(prompt_tokens=_prompt_tokens(call.body), completion_tokens=len(words))
+        pieces = self._pieces(call)
+        usage = Usage(prompt_tokens=_prompt_tokens(call.body), completion_tokens=len(pieces))
         if call.body.get("stream"):
             counted: list[Usage] = []  # as the real one: known at the end of a stream, and never of one broken off
-            frames = self._frames(call, words, usage, counted)
+            frames = self._frames(call, pieces, usage, counted)
             first = await anext(frames)
             return Answer(body=None, frames=_rejoined(first, frames), usage=lambda: counted[0] if counted else Usage())
         try:
@@ -84,15 +84,23 @@ class FakeEngine:
             raise
         if self.fails_with is not None:
             raise self.fails_with
-        return Answer(body=_whole(call, " ".join(words), usage), frames=None, usage=lambda: usage)
+        return Answer(body=_whole(call, "".join(pieces), usage), frames=None, usage=lambda: usage)
+
+    def _pieces(self, call: Call) -> Sequence[str]:
+        limit = _limit(call.body)
+        if self.pieces is not None:
+            return self.pieces[:limit] if isinstance(limit, int) else self.pieces
+        words = [*self.words.split(), call.adapter.engine_name if call.adapter else "base"]
+        words = words[:limit] if isinstance(limit, int) else words
+        return [word if i == 0 else f" {word}" for i, word in enumerate(words)]
 
     async def _frames(
-        self, call: Call, words: Sequence[str], usage: Usage, counted: list[Usage]
+        self, call: Call, pieces: Sequence[str], usage: Usage, counted: list[Usage]
     ) -> AsyncGenerator[str, None]:
         finished = False
         try:
             await self.gate.wait()
-            for i, frame in enumerate(_stream(call, words, usage)):
+            for i, frame in enumerate(_stream(call, pieces, usage)):
                 if self.fails_with is not None and i == self.after:
                     raise self.fails_with
                 yield frame
@@ -209,12 +217,12 @@ def _response(call: Call, text: str | None, usage: Usage | None) -> dict[str, An
     }  # fmt: skip  # as above
 
 
-def _stream(call: Call, words: Sequence[str], usage: Usage) -> Iterator[str]:
+def _stream(call: Call, pieces: Sequence[str], usage: Usage) -> Iterator[str]:
     if call.dialect == "responses":
-        yield from _response_events(call, words, usage)
+        yield from _response_events(call, pieces, usage)
         return
     if call.dialect == "messages":
-        yield from _message_events(call, words, usage)
+        yield from _message_events(call, pieces, usage)
         return
     base = {"id": f"cmpl-{call.request_id}", "created": int(time.time()), "model": call.public_name}
     chat = call.dialect == "chat"
@@ -222,9 +230,8 @@ def _stream(call: Call, words: Sequence[str], usage: Usage) -> Iterator[str]:
     if chat:
         delta = {"role": "assistant", "content": ""}
         yield _data({**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
-    for i, word in enumerate(words):
-        finish = "stop" if i == len(words) - 1 else None
-        piece = word if i == 0 else f" {word}"
+    for i, piece in enumerate(pieces):
+        finish = "stop" if i == len(pieces) - 1 else None
         choice = {"index": 0, "finish_reason": finish, **({"delta": {"content": piece}} if chat else {"text": piece})}
         yield _data({**base, "choices": [choice]})
     if (call.body.get("stream_options") or {}).get("include_usage"):
@@ -233,20 +240,17 @@ def _stream(call: Call, words: Sequence[str], usage: Usage) -> Iterator[str]:
     yield "data: [DONE]\n\n"
 
 
-def _response_events(call: Call, words: Sequence[str], usage: Usage) -> Iterator[str]:
+def _response_events(call: Call, pieces: Sequence[str], usage: Usage) -> Iterator[str]:
     item_id = f"msg_{call.request_id}"
     place = {"item_id": item_id, "output_index": 0, "content_index": 0}
-    started, whole = _response(call, None, None), _response(call, " ".join(words), usage)
+    started, whole = _response(call, None, None), _response(call, "".join(pieces), usage)
     events: list[tuple[str, dict[str, Any]]] = [
         ("response.created", {"response": started}),
         ("response.in_progress", {"response": started}),
         ("response.output_item.added", {"output_index": 0, "item": {**whole["output"][0], "content": []}}),
         ("response.content_part.added", {**place, "part": {"type": "output_text", "text": "", "annotations": []}}),
-        *(
-            ("response.output_text.delta", {**place, "delta": word if i == 0 else f" {word}", "logprobs": []})
-            for i, word in enumerate(words)
-        ),
-        ("response.output_text.done", {**place, "text": " ".join(words), "logprobs": []}),
+        *(("response.output_text.delta", {**place, "delta": piece, "logprobs": []}) for piece in pieces),
+        ("response.output_text.done", {**place, "text": "".join(pieces), "logprobs": []}),
         ("response.content_part.done", {**place, "part": whole["output"][0]["content"][0]}),
         ("response.output_item.done", {"output_index": 0, "item": whole["output"][0]}),
         ("response.completed", {"response": whole}),
@@ -255,14 +259,14 @@ def _response_events(call: Call, words: Sequence[str], usage: Usage) -> Iterator
         yield _data({"type": kind, "sequence_number": number, **data}, event=kind)
 
 
-def _message_events(call: Call, words: Sequence[str], usage: Usage) -> Iterator[str]:
+def _message_events(call: Call, pieces: Sequence[str], usage: Usage) -> Iterator[str]:
     started = {**_whole(call, "", usage), "content": [], "stop_reason": None}
     stopped = {"stop_reason": "end_turn", "stop_sequence": None}
     block = {"type": "text", "text": ""}
     yield _data({"type": "message_start", "message": started}, event="message_start")
     yield _data({"type": "content_block_start", "index": 0, "content_block": block}, event="content_block_start")
-    for i, word in enumerate(words):
-        delta = {"type": "text_delta", "text": word if i == 0 else f" {word}"}
+    for piece in pieces:
+        delta = {"type": "text_delta", "text": piece}
         yield _data({"type": "content_block_delta", "index": 0, "delta": delta}, event="content_block_delta")
     yield _data({"type": "content_block_stop", "index": 0}, event="content_block_stop")
     counted = {"output_tokens": usage.completion_tokens}

@@ -39,6 +39,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
+from server.control_tokens import control_vocabulary, turn_markers
 from server.engine.base import (
     Answer,
     Call,
@@ -92,6 +93,7 @@ class VllmEngine:
             await client.reset_mm_cache()
             state = State()
             await init_app_state(client, state, args, await client.get_supported_tasks())
+            controls = _control_tokens(client)
             facts = EngineFacts(
                 context_tokens=client.model_config.max_model_len,
                 vocabulary=client.model_config.get_vocab_size(),
@@ -99,6 +101,8 @@ class VllmEngine:
                 device=device,
                 version=vllm_version,
                 has_system_role=_takes_system_role(client),
+                control_strings=(*controls, *_turn_markers(client)),
+                control_ids=frozenset(controls.values()),
                 details={"quantization": client.model_config.quantization},
             )
         except BaseException:
@@ -309,3 +313,21 @@ def _takes_system_role(client: AsyncLLM) -> bool:
     except Exception:  # noqa: BLE001  # templates raise whatever they like to say "no such role"
         return False
     return True
+
+
+def _control_tokens(client: AsyncLLM) -> dict[str, int]:
+    tokenizer = client.renderer.get_tokenizer()
+    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    return control_vocabulary(tokenizer.get_added_vocab(), special)
+
+
+def _turn_markers(client: AsyncLLM) -> tuple[str, ...]:
+    """What the served template puts around turns, seen in a conversation of two."""
+    said = ["first-question", "first-answer", "second-question"]
+    turns = [{"role": role, "content": text} for role, text in zip(("user", "assistant", "user"), said, strict=True)]
+    tokenizer = client.renderer.get_tokenizer()
+    try:
+        prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except Exception:  # noqa: BLE001  # as above; a model without a template has no markers
+        return ()
+    return turn_markers(prompt, said) if isinstance(prompt, str) else ()

@@ -83,13 +83,18 @@ def blamed_on_grammar(error: EngineRefused, body: Mapping[str, Any]) -> EngineRe
     vLLM checks that a grammar can be read, and finds out only at the first token that no text has the form; a schema
     that is nothing but a reference to itself is one.
     """
-    given = next((name for name in CONSTRAINTS if _prescribes(name, body.get(name))), None)
+    given = prescribing(body)
     if error.status != 500 or given is None:
         return error
     return EngineRefused(
         f"{given}: the engine found no text of this form; look for a rule or $ref that leads only to itself",
         param=given,
     )
+
+
+def prescribing(body: Mapping[str, Any]) -> str | None:
+    """The field of a request that prescribes the form of its answer, such as a JSON schema; None where it is free."""
+    return next((name for name in CONSTRAINTS if _prescribes(name, body.get(name))), None)
 
 
 def _prescribes(name: str, value: object) -> bool:

@@ -24,16 +24,6 @@ MakeAdapter = Callable[..., Path]
 Stage = Callable[[str], tuple[Path, Manifest]]
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty database's file, made once: migrating takes longer than most tests."""
-    path = tmp_path_factory.mktemp("database") / "manyhats.db"
-    database = Database(f"sqlite:///{path}")
-    database.migrate()
-    database.close()
-    return path
-
-
 @pytest.fixture
 def database(tmp_path: Path, migrated: Path) -> Iterator[Database]:
     database = Database(f"sqlite:///{shutil.copy(migrated, tmp_path)}")

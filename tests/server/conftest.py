@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> BaseModel:
 
 
 @pytest.fixture(scope="session")
-def embedder() -> Embedder:
-    return Embedder()
+def embedder(embedder_cache: Path) -> Embedder:
+    return Embedder(cache=embedder_cache)
 
 
 @pytest.fixture
@@ -88,11 +89,11 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def services(
-    settings: Settings, engine: FakeEngine, base: BaseModel, embedder: Embedder
+    settings: Settings, engine: FakeEngine, base: BaseModel, embedder: Embedder, migrated: Path
 ) -> AsyncIterator[Services]:
     settings.data_dir.mkdir(mode=0o700)
+    shutil.copyfile(migrated, settings.data_dir / "manyhats.db")
     database = Database(settings.sql_url)
-    database.migrate()
     services = assemble(settings, engine=engine, base=base, embedder=embedder, database=database)
     yield services
     await services.background.drain(0)

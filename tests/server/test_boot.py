@@ -39,7 +39,7 @@ async def start(
         return engine
 
     monkeypatch.setattr(boot, "start_engine", start_engine)
-    monkeypatch.setattr(boot, "Embedder", lambda name: embedder)
+    monkeypatch.setattr(boot, "embedder_of", lambda settings: embedder)
     monkeypatch.setattr(BaseModel, "read", lambda path: base)
 
     async def start(**changes: Any) -> Services:
@@ -49,11 +49,13 @@ async def start(
 
     yield start
     for services in started:
+        await services.background.drain(0)
         await services.slots.close()
         services.close()
 
 
 async def _stop(services: Services) -> None:
+    await services.background.drain(0)
     await services.slots.close()
     services.close()
 
@@ -77,6 +79,38 @@ async def test_what_was_registered_is_back_and_pins_are_in_before_it_is_ready(
 async def test_the_base_is_called_by_its_public_name(start: Callable[..., Any]) -> None:
     services = await start()
     assert services.base.name == services.catalogue.base_name == "mine"
+
+
+async def test_another_embedder_s_stores_are_asked_to_be_embedded_anew(
+    start: Callable[..., Any], settings: Settings, embedder: Embedder
+) -> None:
+    from tests.retrieval.shelf import FINGERPRINT, Shelf
+
+    services = await start()
+    shelf = Shelf(services.database, services.blobs)
+    store = services.stores.create("ana")
+    shelf.attached(store.id, ["embedded by another model"])
+    same = services.stores.create("ana")
+    assert services.stores.get(store.id).fingerprint == FINGERPRINT
+    await _stop(services)
+    again = await start()
+    job = again.reembeddings.claim("test", embedder.fingerprint)
+    assert job is not None
+    assert (job.store_id, job.chunks_total) == (store.id, 1)
+    assert again.reembeddings.claim("test", embedder.fingerprint) is None
+    assert same.fingerprint is None
+
+
+async def test_an_assistant_without_its_store_is_told_and_does_not_keep_the_server(
+    start: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "assistants.yaml"
+    file.write_text(
+        "- name: guide\n  model: mine\n  tool_resources: {file_search: {vector_store_ids: [not-made-yet]}}\n"
+    )
+    await start(assistants_file=file)
+    assert "'guide' cannot be answered from its stores" in caplog.text
+    assert "not-made-yet" in caplog.text
 
 
 async def test_names_of_models_are_taken(start: Callable[..., Any], embedder: Embedder, make_adapter: Make) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from retrieval.errors import SearchFailed
+from server.auth import LOCAL
 from server.engine.fake import FakeEngine
 from server.services import Services
+from tests.server.citing.answers import objects
 
 Add = Callable[..., Any]
 
@@ -100,3 +103,56 @@ async def test_what_cannot_be_kept_gives_its_place_back(
     answer = await http.post("/v1/responses", json={"model": "demo", "input": "hi"})
     assert answer.status_code == 500
     assert services.admission.running == 0
+
+
+ASKING = {"tools": [{"type": "file_search", "vector_store_ids": ["papers"], "ranking_options": {"ranker": "lexical"}}]}
+
+
+@pytest.mark.parametrize("how", [{}, {"stream": True}, {"background": True}])
+async def test_a_failed_search_is_told_in_the_response_and_kept(
+    services: Services, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    def fail(*_: object) -> None:
+        raise SearchFailed("the index is damaged")
+
+    services.stores.create(LOCAL.owner, name="papers")
+    monkeypatch.setattr(services.searcher, "search", fail)
+    asked = {"model": "demo", "input": "what do they say?", **ASKING, **how}
+    answer = await http.post("/v1/responses", json=asked)
+    assert answer.status_code == 200, answer.text
+    made = objects(answer.text.split("\n\n"))[-1]["response"] if how.get("stream") else answer.json()
+    await services.background.wait(made["id"])
+    kept = (await http.get(f"/v1/responses/{made['id']}")).json()
+    assert [item["type"] for item in kept["output"]] == ["file_search_call", "message"]
+    assert kept["output"][0]["status"] == "failed"
+    assert kept["output"][0]["results"] is None
+    assert kept["retrieval"]["failed"].startswith("The search failed")
+    assert kept["tools"] == ASKING["tools"]
+
+
+async def test_a_background_request_that_asks_wrongly_is_sent_away_and_not_kept(
+    services: Services, http: httpx2.AsyncClient
+) -> None:
+    wrong = {"type": "file_search", "vector_store_ids": ["papers"], "max_num_results": 0}
+    asked = {"model": "demo", "input": "hi", "background": True, "tools": [wrong]}
+    answer = await http.post("/v1/responses", json=asked)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "tools[0].max_num_results"
+
+
+async def test_a_background_search_in_a_store_that_is_not_there_fails_the_response(
+    services: Services, http: httpx2.AsyncClient
+) -> None:
+    asked = {"model": "demo", "input": "hi", "background": True, **ASKING}
+    made = (await http.post("/v1/responses", json=asked)).json()
+    await services.background.wait(made["id"])
+    kept = (await http.get(f"/v1/responses/{made['id']}")).json()
+    assert kept["status"] == "failed"
+    assert kept["error"]["code"] == "vector_store_not_found"
+
+
+async def test_without_retrieval_a_response_is_the_engine_s_own(http: httpx2.AsyncClient, services: Services) -> None:
+    made = (await http.post("/v1/responses", json={"model": "demo", "input": "hi", "retrieval": None})).json()
+    assert [item["type"] for item in made["output"]] == ["message"]
+    assert "retrieval" not in made
+    assert (await http.get(f"/v1/responses/{made['id']}")).json() == made

@@ -1,15 +1,33 @@
-"""The demo's adapters come once; what their owner removes or replaces stays so."""
+"""What comes with the demo comes once; what its owner removes or replaces stays so."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from server.demo import GUIDE, install_demo
+from retrieval.attachments import Attachments
+from retrieval.files import Files
+from retrieval.queue import Queue
+from retrieval.stores import Stores
+from server.demo import GUIDE, INSTALLED, begin_reading, install_demo, wait_until_searchable
+from server.demo_documents import STORE, DemoDocuments
 from server.services import Services
+from server.settings import DEMO_DIR
+
+GUIDE_FIELDS = {
+    "name": GUIDE,
+    "model": "demo",
+    "instructions": "Be kind.",
+    "temperature": 0,
+    "tools": [{"type": "file_search"}],
+    "tool_resources": {"file_search": {"vector_store_ids": [STORE]}},
+}
 
 
 @pytest.fixture
@@ -18,41 +36,193 @@ def folder(tmp_path: Path, make_adapter: Callable[..., Path]) -> Path:
     (demo / "adapters").mkdir(parents=True)
     for seed, name in enumerate(("pirate", "shout")):
         make_adapter(name, seed=seed).rename(demo / "adapters" / name)
-    (demo / "guide.json").write_text(json.dumps({"name": GUIDE, "model": "demo", "instructions": "Be kind."}))
+    (demo / "documents").mkdir()
+    for name in ("hats.md", "keys.md"):
+        (demo / "documents" / name).write_text(f"# {name}\n\nThe hat of {name} is red.\n")
+    (demo / "guide.json").write_text(json.dumps(GUIDE_FIELDS))
     return demo
 
 
-def _install(services: Services, folder: Path) -> None:
-    install_demo(services.intake, services.assistants, services.settings.data_dir, folder)
+@pytest.fixture
+def documents(services: Services) -> DemoDocuments:
+    return DemoDocuments(
+        files=Files(services.database, services.blobs, max_bytes=1_000_000),
+        stores=Stores(services.database),
+        attachments=Attachments(services.database),
+    )
 
 
-async def test_a_first_start_installs_all(services: Services, folder: Path) -> None:
-    _install(services, folder)
+@pytest.fixture
+def install(services: Services, folder: Path, documents: DemoDocuments) -> Callable[[], None]:
+    """A start of the server."""
+    data_dir = services.settings.data_dir
+    return partial(install_demo, services.intake, services.assistants, data_dir, folder, documents=documents)
+
+
+def attached(documents: DemoDocuments) -> list[str]:
+    store = documents.stores.find(STORE)[0]
+    return sorted(file.filename for file in documents.attachments.list(store.id).items)
+
+
+def read_all(services: Services) -> None:
+    """What the ingestion process does, as far as the demo sees it."""
+    queue = Queue(services.database)
+    while (job := queue.claim("test")) is not None:
+        queue.fail(job, "unsupported_file", "not read in this test")
+
+
+def test_a_first_start_installs_all(services: Services, install: Callable[[], None], documents: DemoDocuments) -> None:
+    install()
     assert [adapter.name for adapter in services.registry.list()] == ["pirate", "shout"]
+    guide = services.assistants.find(GUIDE)
+    assert guide is not None
+    assert guide.vector_store_ids == (STORE,)
+    assert attached(documents) == ["hats.md", "keys.md"]
+    store = documents.stores.find(STORE)[0]
+    assert (store.owner, store.chunking.max_tokens) == ("local", 100)
+
+
+def test_documents_are_attached_early_and_once(
+    services: Services, install: Callable[[], None], documents: DemoDocuments, folder: Path
+) -> None:
+    begin_reading(documents, services.settings.data_dir, folder)
+    assert attached(documents) == ["hats.md", "keys.md"]
+    numbers = {file.number for file in documents.attachments.list(documents.stores.find(STORE)[0].id).items}
+    install()
+    [store] = documents.stores.find(STORE)
+    assert {file.number for file in documents.attachments.list(store.id).items} == numbers
+    assert len(documents.files.list("local").items) == 2
+    documents.stores.delete(store.id)
+    begin_reading(documents, services.settings.data_dir, folder)
+    assert documents.stores.find(STORE) == []
+
+
+def test_what_was_removed_does_not_come_back(
+    services: Services, install: Callable[[], None], documents: DemoDocuments
+) -> None:
+    install()
+    services.registry.remove("pirate")
+    services.assistants.delete(GUIDE)
+    hats = next(file for file in documents.files.list("local").items if file.filename == "hats.md")
+    documents.files.delete(hats.id, "local")
+    install()
+    assert [adapter.name for adapter in services.registry.list()] == ["shout"]
+    assert services.assistants.find(GUIDE) is None
+    assert attached(documents) == ["keys.md"]
+
+
+def test_a_deleted_store_does_not_come_back(
+    install: Callable[[], None], documents: DemoDocuments, folder: Path
+) -> None:
+    install()
+    documents.stores.delete(documents.stores.find(STORE)[0].id)
+    (folder / "documents" / "new.md").write_text("# New\n\nA new hat.\n")
+    install()
+    assert documents.stores.find(STORE) == []
+
+
+def test_a_later_release_s_new_things_are_installed(
+    services: Services,
+    install: Callable[[], None],
+    documents: DemoDocuments,
+    folder: Path,
+    make_adapter: Callable[..., Path],
+) -> None:
+    install()
+    make_adapter("haiku", seed=9).rename(folder / "adapters" / "haiku")
+    (folder / "documents" / "new.md").write_text("# New\n\nA new hat.\n")
+    install()
+    assert "haiku" in [adapter.name for adapter in services.registry.list()]
+    assert attached(documents) == ["hats.md", "keys.md", "new.md"]
+
+
+def test_the_user_s_own_adapter_of_that_name_stays(
+    services: Services, install: Callable[[], None], add: Callable[..., object]
+) -> None:
+    mine = add("pirate", seed=42)
+    install()
+    assert services.registry.resolve("pirate") == mine
+
+
+@pytest.mark.parametrize("at", ["create", "add", "attach_batch", "marker"])
+def test_killed_while_installing_it_installs_each_thing_once(
+    services: Services,
+    install: Callable[[], None],
+    documents: DemoDocuments,
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
+) -> None:
+    """Whatever the last thing was that reached the disk."""
+    with monkeypatch.context() as patch:
+        if at == "marker":
+            patch.setattr("server.demo._write_down", _dying(lambda *_: None))
+        else:
+            owner = {"create": Stores, "add": Files, "attach_batch": Attachments}[at]
+            patch.setattr(owner, at, _dying(getattr(owner, at)))
+        with pytest.raises(KeyboardInterrupt):
+            install()
+    install()
+    assert attached(documents) == ["hats.md", "keys.md"]
+    assert sorted(file.filename for file in documents.files.list("local").items) == ["hats.md", "keys.md"]
+    assert len(documents.stores.find(STORE)) == 1
     assert services.assistants.find(GUIDE) is not None
 
 
-async def test_what_was_removed_does_not_come_back(services: Services, folder: Path) -> None:
-    _install(services, folder)
-    services.registry.remove("pirate")
-    services.assistants.delete(GUIDE)
-    _install(services, folder)
-    assert [adapter.name for adapter in services.registry.list()] == ["shout"]
-    assert services.assistants.find(GUIDE) is None
+def _dying(act: Callable[..., object]) -> Callable[..., object]:
+    def once(*given: object, **named: object) -> object:
+        act(*given, **named)
+        raise KeyboardInterrupt
+
+    return once
 
 
-async def test_a_later_release_s_new_adapter_is_installed(
-    services: Services, folder: Path, make_adapter: Callable[..., Path]
+@pytest.mark.parametrize(("own_words", "grounded"), [("Be kind.", True), ("Be curt.", False)])
+def test_a_guide_from_before_the_documents_gets_them_unless_it_was_changed(
+    services: Services, install: Callable[[], None], own_words: str, grounded: bool
 ) -> None:
-    _install(services, folder)
-    make_adapter("haiku", seed=9).rename(folder / "adapters" / "haiku")
-    _install(services, folder)
-    assert "haiku" in [adapter.name for adapter in services.registry.list()]
+    services.assistants.create({"name": GUIDE, "model": "demo", "instructions": own_words})
+    (services.settings.data_dir / INSTALLED).write_text(json.dumps([GUIDE, "pirate", "shout"]))
+    install()
+    guide = services.assistants.find(GUIDE)
+    assert guide is not None
+    assert guide.vector_store_ids == ((STORE,) if grounded else ())
 
 
-async def test_the_user_s_own_adapter_of_that_name_stays(
-    services: Services, folder: Path, add: Callable[..., object]
+async def test_a_first_start_waits_until_the_documents_are_read(
+    services: Services, install: Callable[[], None], documents: DemoDocuments
 ) -> None:
-    mine = add("pirate", seed=42)
-    _install(services, folder)
-    assert services.registry.resolve("pirate") == mine
+    install()
+    waiting = asyncio.create_task(wait_until_searchable(documents, services.settings.data_dir))
+    done, _ = await asyncio.wait([waiting], timeout=0.2)
+    assert not done
+    read_all(services)
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_later_starts_do_not_wait(
+    services: Services, install: Callable[[], None], documents: DemoDocuments
+) -> None:
+    install()
+    read_all(services)
+    await wait_until_searchable(documents, services.settings.data_dir)
+    file = next(iter(documents.files.list("local").items))
+    other = documents.stores.find(STORE)[0]
+    documents.attachments.detach(other.id, file.id)
+    documents.attachments.attach(other.id, file.id)  # the user's doing: in progress again
+    install()
+    await asyncio.wait_for(wait_until_searchable(documents, services.settings.data_dir), 5)
+
+
+async def test_a_start_without_an_ingestion_process_goes_on_with_a_warning(
+    services: Services, install: Callable[[], None], documents: DemoDocuments, caplog: pytest.LogCaptureFixture
+) -> None:
+    install()
+    await wait_until_searchable(documents, services.settings.data_dir, seconds=0)
+    assert "were not read within" in caplog.text
+
+
+def test_the_shipped_documents_install(services: Services, documents: DemoDocuments, tmp_path: Path) -> None:
+    copied = shutil.copytree(DEMO_DIR / "documents", tmp_path / "documents")
+    names = documents.install(copied, ())
+    assert {f"documents/{name}" for name in attached(documents)} == names
+    assert len(names) >= 6

@@ -167,7 +167,7 @@ async def test_through_all_layers_a_lost_client_is_499_in_the_log_and_no_error(
     generation = Generation()
     app = FastAPI()
     install(app)
-    app.add_middleware(BodyLimit, max_body_bytes=100, max_upload_bytes=100)
+    app.add_middleware(BodyLimit, max_body_bytes=100)
     app.add_middleware(RequestLog)
 
     @app.post("/whole")

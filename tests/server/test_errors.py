@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import adapters.errors
+import retrieval.errors
 import server.storage.errors
 from server.engine.base import EngineError, EngineRefused, EngineUnavailable
 from server.errors import LONGEST_MESSAGE, STATUS, ApiError, invalid_request, model_not_found, sse_error, to_api_error
@@ -15,6 +16,7 @@ from server.errors import LONGEST_MESSAGE, STATUS, ApiError, invalid_request, mo
 ROOTS = {
     adapters.errors.AdapterError,
     server.storage.errors.StorageError,
+    retrieval.errors.RetrievalError,
     EngineError,
 }  # a class of its own says more than these
 
@@ -31,6 +33,7 @@ def declared_errors() -> set[type[Exception]]:
         for module in domain_modules()
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Exception) and value.__module__ == module.__name__
+        if not value.__name__.startswith("_")
     }
 
 
@@ -46,6 +49,13 @@ def test_the_tables_words_replace_a_drivers() -> None:
     answer = to_api_error(server.storage.errors.DatabaseUnavailable("(psycopg) password is hunter2"))
     assert answer.status == 503
     assert "hunter2" not in answer.message
+
+
+def test_a_full_disk_is_told_as_such() -> None:
+    answer = to_api_error(server.storage.errors.DatabaseFull("/srv/data is full"))
+    assert (answer.status, answer.code) == (507, "disk_full")
+    assert "make room" in answer.message
+    assert "/srv" not in answer.message
 
 
 def test_what_the_engine_refuses_keeps_its_status() -> None:
@@ -69,6 +79,34 @@ def test_the_nearest_ancestor_wins() -> None:
 
     answer = to_api_error(Narrower.__new__(Narrower))
     assert (answer.status, answer.code, answer.param) == (409, "name_taken", "name")
+
+
+def test_the_exception_s_own_word_for_the_field_is_told() -> None:
+    error = retrieval.errors.StoreInvalid("days is 0; it must be 1 to 365", param="expires_after.days")
+    assert to_api_error(error).param == "expires_after.days"
+    assert to_api_error(retrieval.errors.FilterInvalid("no")).param == "filters"
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [
+        ("FileNotFound", 404, "file_not_found"),
+        ("FileTooLarge", 413, "file_too_large"),
+        ("StoreNotFound", 404, "vector_store_not_found"),
+        ("StoreAmbiguous", 400, "vector_store_ambiguous"),
+        ("StoreExpired", 400, "vector_store_expired"),
+        ("OtherEmbedder", 409, "other_embedder"),
+    ],
+)
+def test_what_clients_of_files_and_stores_look_for(name: str, status: int, code: str) -> None:
+    answer = to_api_error(getattr(retrieval.errors, name)("what happened"))
+    assert (answer.status, answer.code, answer.message) == (status, code, "what happened")
+
+
+def test_a_failed_search_tells_nothing_of_our_inside() -> None:
+    answer = to_api_error(retrieval.errors.SearchFailed("OSError: /var/lib/manyhats/cache"))
+    assert (answer.status, answer.code, answer.type) == (503, "search_failed", "server_error")
+    assert "manyhats" not in answer.message
 
 
 def test_an_api_error_passes_through() -> None:
@@ -142,6 +180,12 @@ def test_a_missing_field_is_named_as_clients_write_it() -> None:
     assert answer.param == "turns[1].role"
     assert answer.message == "turns[1].role: required, but missing"
     assert answer.status == 400
+
+
+def test_a_field_may_be_called_as_a_part_of_the_request_is() -> None:
+    problem = {"type": "missing", "loc": ("query", 0), "msg": "Field required"}
+    assert invalid_request([problem]).param == "query[0]"
+    assert invalid_request([{**problem, "loc": ("body", "query", 0)}], located=True).param == "query[0]"
 
 
 def test_an_unknown_field_is_named() -> None:

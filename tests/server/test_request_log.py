@@ -12,14 +12,16 @@ from starlette.responses import StreamingResponse
 from server.error_handlers import install
 from server.errors import ApiError
 from server.metrics import Metrics
-from server.request_log import BodyLimit, RequestLog
+from server.request_log import ADAPTER_PATHS, FILE_PATHS, BodyLimit, RequestLog, Uploads
 from server.settings import Settings
 
 
 def app(metrics: Metrics | None = None) -> FastAPI:
     app = FastAPI()
     install(app)
-    app.add_middleware(BodyLimit, max_body_bytes=1000, max_upload_bytes=200_000)
+    adapters = Uploads(paths=ADAPTER_PATHS, max_bytes=200_000, setting="MANYHATS_MAX_ADAPTER_BYTES")
+    files = Uploads(paths=FILE_PATHS, max_bytes=2_000, setting="MANYHATS_MAX_FILE_BYTES")
+    app.add_middleware(BodyLimit, max_body_bytes=1000, uploads=(adapters, files))
     app.add_middleware(RequestLog, metrics=metrics)
 
     @app.post("/v1/chat/completions")
@@ -171,6 +173,7 @@ async def test_a_large_body_is_413_with_and_without_its_length(client: httpx2.As
     ):
         assert answer.status_code == 413
         assert "1,000 bytes" in answer.json()["error"]["message"]
+        assert answer.json()["error"]["code"] == "request_too_large"
     whole = await client.post("/v1/chat/completions", content=in_pieces(10))
     assert whole.json() == {"bytes": 1000}
 
@@ -180,7 +183,10 @@ async def test_uploads_have_a_limit_of_their_own(client: httpx2.AsyncClient) -> 
     assert (await client.post("/v1/adapters", content=b"x" * 200_000, headers=multipart)).status_code == 200
     assert (await client.post("/v1/adapters", content=b"x" * 300_000, headers=multipart)).status_code == 413
     assert (await client.post("/v1/adapters", content=b"x" * 1001)).status_code == 413
-    for path in ("/v1/chat/completions", "/v1/adapters/legal/alias"):  # what is no upload is read as a whole
+    too_large = await client.post("/v1/files", content=b"x" * 100_000, headers=multipart)
+    assert (too_large.status_code, "MANYHATS_MAX_FILE_BYTES" in too_large.text) == (413, True)
+    # what is no upload is read as a whole
+    for path in ("/v1/chat/completions", "/v1/adapters/legal/alias", "/v1/files/file-1"):
         assert (await client.post(path, content=b"x" * 1001, headers=multipart)).status_code == 413
     assert (await client.post("/v1/adapters/legal/versions", content=b"x" * 1001, headers=multipart)).status_code == 404
 

@@ -10,9 +10,10 @@ from typing import ClassVar
 
 import pytest
 
-from server import listening, probe
-from server.banner import banner, curl_line
+from server import demo, listening, probe
+from server.banner import GUIDE, banner, curl_line
 from server.probe import Listing
+from server.settings import DEMO_DIR
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -92,6 +93,17 @@ def test_the_banner_has_all_that_is_needed_to_try() -> None:
     assert command[:2] == ["curl", "http://127.0.0.1:8000/v1/chat/completions"]
     assert json.loads(command[-1])["model"] == "pirate"
     assert "MANYHATS_API_KEY" not in text
+
+
+def test_the_demos_banner_asks_the_guide_what_its_documents_know() -> None:
+    listing = Listing(models=(("demo", "base"), ("pirate", "adapter"), (GUIDE, "assistant")))
+    text = banner("http://127.0.0.1:8000", 31.2, listing, "demo")
+    command = shlex.split(next(line for line in text.splitlines() if "curl" in line))
+    body = json.loads(command[-1])
+    assert body["model"] == demo.GUIDE
+    assert "Brisa Bikes" in body["messages"][0]["content"]
+    documents = [path.read_text() for path in (DEMO_DIR / "documents").glob("*.md")]
+    assert any("The shop of Brisa Bikes opens at" in document for document in documents)
 
 
 def test_with_keys_the_banner_says_how_to_get_one() -> None:
