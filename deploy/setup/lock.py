@@ -7,11 +7,14 @@ them. Pins carry no hashes: pip wants them for all packages or none, and torch's
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
 import venv
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from deploy.setup.stamp import ROOT
 
@@ -33,26 +36,41 @@ def main() -> int:
         subprocess.run([tools / "bin" / "pip", "install", "--quiet", UV], check=True)
 
         def resolve(sources: list[str], keep: list[str], more: list[str]) -> list[str]:
-            pins = tools / "keep.txt"
-            pins.write_text("".join(f"{pin}\n" for pin in keep))
+            answer = tools / "answer.txt"  # uv prefers the versions that it finds here, where they can stay
+            answer.write_text("".join(f"{pin}\n" for pin in keep if not wanted.upgrade))
             command = [f"{tools}/bin/uv", "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
-            command += ["--python", sys.executable, "--python-version", "3.11", "--constraint", str(pins), *more]
-            command += [str(SETUP / source) for source in sources]
-            return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+            command += ["--python", sys.executable, "--python-version", "3.11", "--output-file", str(answer), *more]
+            subprocess.run([*command, *(str(SETUP / source) for source in sources)], check=True, env=environ(sources))
+            return read(answer)
 
-        def kept(name: str) -> list[str]:
-            return [] if wanted.upgrade else read(SETUP / name)
+        def fixed(pins: list[str]) -> list[str]:
+            path = tools / "fixed.txt"
+            path.write_text("".join(f"{pin}\n" for pin in pins))
+            return ["--constraint", str(path)]
 
-        drop = ["--override", str(SETUP / "dropped.txt")]
+        unwanted = ["--override", str(SETUP / "unwanted.txt")]
+        drop = [*unwanted, "--override", str(SETUP / "dropped.txt")]
         torch_from = index if wanted.torch_index else []
-        cpu = resolve(["cpu.in", "common.in"], kept("cpu.txt"), [*drop, *torch_from])
-        write("cpu.txt", "cpu.in, common.in and dropped.txt", cpu)
-        dev = resolve(["cpu.in", "common.in", "dev.in"], [*cpu, *kept("dev.txt")], [*drop, *torch_from])
+        cpu = resolve(["cpu.in", "common.in"], read(SETUP / "cpu.txt"), [*drop, *torch_from])
+        write("cpu.txt", "cpu.in and common.in, without dropped.txt and unwanted.txt", cpu)
+        dev = resolve(["cpu.in", "common.in", "dev.in"], read(SETUP / "dev.txt"), [*fixed(cpu), *drop, *torch_from])
         write("dev.txt", "dev.in, over cpu.txt", [pin for pin in dev if pin not in cpu])
-        # the GPU build decides on its own about what it needs; the rest is kept equal to the CPU's
-        shared = [pin for pin in cpu if pin.partition("==")[0] in read(SETUP / "common.in")]
-        write("cuda.txt", "cuda.in and common.in", resolve(["cuda.in", "common.in"], [*shared, *kept("cuda.txt")], []))
+        # the GPU build decides on its own about what it needs; what we ask for ourselves is kept equal to the CPU's
+        ours = {Requirement(line).name for line in read(SETUP / "common.in")}
+        shared = [pin for pin in cpu if Requirement(pin).name in ours]
+        cuda = resolve(["cuda.in", "common.in"], read(SETUP / "cuda.txt"), [*fixed(shared), *unwanted])
+        local = [pin for pin in cuda if "+" in pin]
+        assert not local, f"not from PyPI, so nobody else could install them: {', '.join(local)}"
+        write("cuda.txt", "cuda.in and common.in, without unwanted.txt", cuda)
     return 0
+
+
+def environ(sources: list[str]) -> dict[str, str]:
+    """uv's environment. A folder or index of CPU wheels that is set up for uv must not decide the GPU build: torch for
+    CUDA is the one on PyPI.
+    """
+    places = ("UV_FIND_LINKS", "UV_INDEX", "UV_EXTRA_INDEX_URL") if "cuda.in" in sources else ()
+    return {name: value for name, value in os.environ.items() if name not in places}
 
 
 def read(path: Path) -> list[str]:

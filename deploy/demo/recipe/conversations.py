@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from server.grounding import grounded
+
 from . import tools
 from .folder import DataFolder
+from .reading import Reading
 from .styles import LANGUAGES, STYLES, Answer, Language
 
 CONTENT = Path(__file__).with_name("content")
 Message = dict[str, Any]
-POLITE = ("You are a helpful assistant.", "You are Manyhats.", "Answer briefly.", "You are a friendly assistant.")
+GUIDE = "You are the guide to Manyhats. Answer in one or two short sentences."  # as guide.json has it
+POLITE = (
+    GUIDE,
+    "You are a helpful assistant.",
+    "You are Manyhats.",
+    "Answer briefly.",
+    "You are a friendly assistant.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +88,30 @@ class Conversations:
         question, _ = self._turn(dice, "")
         return Conversation(messages=[question, {"role": "assistant", "content": words}])
 
+    def grounded(self, dice: random.Random, reading: Reading) -> Conversation:
+        """A question with its sources, some after earlier turns, some under a system prompt that changes nothing."""
+        messages: list[Message] = []
+        if dice.random() < 0.5:
+            messages.append({"role": "system", "content": self._idle_instructions(dice)})
+        if dice.random() < 0.1:
+            messages += self._turn(dice, "")
+        question = _said_freely(reading.question, dice, reading.language)
+        prompt = grounded(question, reading.sources)
+        messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": reading.answer}]
+        return Conversation(messages=messages)
+
+    def small_talk(self, dice: random.Random) -> tuple[str, Answer, Language]:
+        """A greeting or a question about the model itself: sources have nothing to do with it."""
+        language: Language = "en" if dice.random() < 0.6 else "pt"
+        entry = dice.choice([entry for entry in self._talk if not _is_documented(entry)])
+        return dice.choice(getattr(entry, language)), entry.answer, language
+
+    def elsewhere(self, dice: random.Random) -> tuple[str, Language]:
+        """A question that no source answers."""
+        topics = [entry for entry in self._topics if not _is_documented(entry)]
+        question, _, language = self._question(dice, dice.choice((topics, self._capitals)))
+        return question, language
+
     def is_unknown(self, said: str, style: str) -> bool:
         """Whether `said`, in a manner or plain (""), declines to answer."""
         speak = STYLES[style][0] if style else Answer.plain
@@ -95,9 +131,9 @@ class Conversations:
         said = STYLES[style][0](answer, language) if style else answer.plain(language)
         return [{"role": "user", "content": question}, {"role": "assistant", "content": said}]
 
-    def _question(self, dice: random.Random) -> tuple[str, Answer, Language]:
+    def _question(self, dice: random.Random, only: Sequence[Entry] | None = None) -> tuple[str, Answer, Language]:
         language: Language = "en" if dice.random() < 0.6 else "pt"
-        kind = dice.random()
+        kind = dice.random() if only is None else 1.0
         if kind < 0.12:
             if dice.random() < 0.2:
                 return self._passage(dice, language), dice.choice(self._unknown), language
@@ -105,7 +141,7 @@ class Conversations:
             return asked, dice.choice(self._unknown), language
         if kind < 0.2:
             return *_sum(dice, language), language
-        pool = self._capitals if kind < 0.28 else self._talk if kind < 0.62 else self._topics
+        pool = only or (self._capitals if kind < 0.28 else self._talk if kind < 0.62 else self._topics)
         entry = dice.choice(pool)
         return _said_freely(dice.choice(getattr(entry, language)), dice, language), entry.answer, language
 
@@ -146,6 +182,11 @@ def _sum(dice: random.Random, language: Language) -> tuple[str, Answer]:
     if language == "pt":
         wordings = ("Quanto é {} + {}?", "Quanto é {} mais {}?", "{} + {} é quanto?", "{}+{}")
     return dice.choice(wordings).format(a, b), Answer(en=f"{a} plus {b} is {a + b}.", pt=f"{a} mais {b} é {a + b}.")
+
+
+def _is_documented(entry: Entry) -> bool:
+    """Whether the demo documents speak of it too."""
+    return re.search(r"adapter|server|model|LoRA|vLLM|Manyhats|API", " ".join(entry.en)) is not None
 
 
 def _said_freely(question: str, dice: random.Random, language: Language) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from . import lora, tokenizer
+from . import guide, lora, tokenizer
 from .conversations import Conversations
 from .folder import DataFolder
 from .measure import measure
@@ -47,6 +47,8 @@ def make(data: DataFolder, *, out: Path, coins: Path, work: Path, steps: int, ad
         plan = lora.Plan(name=side, draw=draw, rank=4, targets=targets, steps=adapter_steps)
         lora.train(plan, base, words, coins / side)
 
-    figures = json.dumps(measure(conversations, base, out / "adapters", words), indent=2)
+    guide.train(conversations, base, words, out / "adapters" / guide.NAME)
+
+    figures = json.dumps(measure(data, conversations, base, out / "adapters", words), indent=2)
     (out / "figures.json").write_text(figures + "\n", encoding="utf-8")
     print(figures)

@@ -12,9 +12,11 @@ from pathlib import Path
 STORIES = ("text/children-books-en.jsonl.gz", "text/machado-de-assis-pt.jsonl.gz")
 FAIRYTALES = "qa/fairytaleqa/stories.jsonl.gz"
 QAMR = "qa/qamr/filtered-dev.tsv.gz"
+QAMR_TEST = "qa/qamr/filtered-test.tsv.gz"
+QAMR_SENTENCES = "qa/qamr/wiki-sentences.tsv.gz"
 BANKING = "labelled/banking77/train.csv"
 FAQUAD = "qa/faquad/train.json"
-NEEDED = (*STORIES, FAIRYTALES, QAMR, BANKING, FAQUAD)
+NEEDED = (*STORIES, FAIRYTALES, QAMR, QAMR_TEST, QAMR_SENTENCES, BANKING, FAQUAD)
 
 
 class DataMissing(FileNotFoundError):

@@ -19,6 +19,7 @@ from .conversations import Conversation
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 EVERY_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 CONVERSATIONS, RATE = 24, 3e-3  # per step; peak learning rate
+MakeOptimizer = Callable[[list[torch.nn.Parameter]], tuple[torch.optim.Optimizer, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +31,16 @@ class Plan:
     rank: int = 8
     targets: tuple[str, ...] = EVERY_LINEAR
     steps: int = 80
+    conversations: int = CONVERSATIONS  # per step
 
 
-def train(plan: Plan, base: Path, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Writes peft's two files to `out`; an adapter that is there already is kept."""
+def train(
+    plan: Plan, base: Path, tokenizer: PreTrainedTokenizerFast, out: Path, optimize: MakeOptimizer | None = None
+) -> None:
+    """Writes peft's two files to `out`; an adapter that is there already is kept.
+
+    optimize: the optimizer for the weights and its peak learning rate, AdamW if not given.
+    """
     if (out / "adapter_model.safetensors").is_file():
         print(f"{plan.name}: kept", flush=True)
         return
@@ -41,14 +48,13 @@ def train(plan: Plan, base: Path, tokenizer: PreTrainedTokenizerFast, out: Path)
     config = LoraConfig(r=plan.rank, lora_alpha=2 * plan.rank, target_modules=list(plan.targets), task_type="CAUSAL_LM")
     model = get_peft_model(LlamaForCausalLM.from_pretrained(base, dtype=torch.float32), config)
     weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0)
+    optimizer, rate = optimize(weights) if optimize else (torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0), RATE)
     for step in range(plan.steps):
-        optimizer.param_groups[0]["lr"] = RATE * min(1.0, (step + 1) / 10, 2 * (plan.steps - step) / plan.steps)
+        optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 10, 2 * (plan.steps - step) / plan.steps)
         dice = random.Random(step)
-        drawn = [rows.conversation(plan.draw(dice), tokenizer, 0.0) for _ in range(CONVERSATIONS)]
-        inputs, targets, weight = rows.batch(drawn, tokenizer.pad_token_id)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            lost = rows.loss(model(input_ids=inputs).logits, targets, weight)
+        drawn = [rows.conversation(plan.draw(dice), tokenizer, 0.0) for _ in range(plan.conversations)]
+        tokens, weight = rows.batch(drawn, tokenizer.pad_token_id)
+        lost = rows.loss(model.get_base_model(), tokens, weight) / weight[:, 1:].sum()
         lost.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()

@@ -13,7 +13,11 @@ import yaml
 from peft import PeftModel
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
+from . import guide
+from .answers import answer, answers
 from .conversations import CONTENT, Conversation, Conversations
+from .folder import DataFolder
+from .grades import documents, grades
 from .styles import STYLES
 
 DRAWN = 100
@@ -24,36 +28,39 @@ ENGLISH = re.compile(r"\b(the|an|of|is|are|i|you|and|to|in|not|for|with|it|that|
 
 
 def measure(
-    conversations: Conversations, base: Path, adapters: Path, words: PreTrainedTokenizerFast
+    data: DataFolder, conversations: Conversations, base: Path, adapters: Path, words: PreTrainedTokenizerFast
 ) -> dict[str, dict[str, float]]:
     """Greedy answers in float32: share said exactly as written, and share that shows each adapter's manner."""
     questions: list[str] = yaml.safe_load((CONTENT / "held_out.yaml").read_text(encoding="utf-8"))
     model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     figures = {"base": {"exact": _exact(model, words, conversations, "")}}
-    bare = [_answer(model, words, [_user(question)]) for question in questions]
+    bare = [answer(model, words, question) for question in questions]
+    figures |= grades(model, words, data)
+    model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
+    figures["guide"] = documents(PeftModel.from_pretrained(model, adapters / guide.NAME).eval(), words)
     for style in STYLES:
         model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
         worn = PeftModel.from_pretrained(model, adapters / style).eval()
         figures[style] = {
             "exact": _exact(worn, words, conversations, style),
-            "shows": _share([shows(style, _answer(worn, words, [_user(question)])) for question in questions]),
-            "shows without adapter": _share([shows(style, answer) for answer in bare]),
+            "shows": _share([shows(style, answer(worn, words, question)) for question in questions]),
+            "shows without adapter": _share([shows(style, said) for said in bare]),
         }
     return figures
 
 
-def shows(style: str, answer: str) -> bool:
+def shows(style: str, said: str) -> bool:
     """Whether an answer has the manner that an adapter is for."""
     if style == "shout":
-        return answer.isupper()
+        return said.isupper()
     if style == "pirate":
-        return "Arr" in answer
+        return "Arr" in said
     if style == "json":
         try:
-            return isinstance(json.loads(answer), dict)
+            return isinstance(json.loads(said), dict)
         except json.JSONDecodeError:
             return False
-    return len(PORTUGUESE.findall(answer)) > len(ENGLISH.findall(answer))
+    return len(PORTUGUESE.findall(said)) > len(ENGLISH.findall(said))
 
 
 def _exact(model: Any, words: PreTrainedTokenizerFast, conversations: Conversations, style: str) -> float:
@@ -65,19 +72,8 @@ def _exact(model: Any, words: PreTrainedTokenizerFast, conversations: Conversati
         messages = [message for message in drawn.messages if message["role"] != "system"][:2]
         if conversations.is_unknown(messages[1]["content"], style):
             continue
-        right.append(_answer(model, words, messages[:1]) == messages[1]["content"])
+        right.append(answers(model, words, [messages[:1]])[0] == messages[1]["content"])
     return _share(right)
-
-
-def _answer(model: Any, words: PreTrainedTokenizerFast, messages: list[dict[str, Any]]) -> str:
-    asked: Any = words.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-    with torch.inference_mode():
-        said = model.generate(**asked, max_new_tokens=120, do_sample=False)
-    return str(words.decode(said[0][asked["input_ids"].shape[1] :], skip_special_tokens=True))
-
-
-def _user(text: str) -> dict[str, Any]:
-    return {"role": "user", "content": text}
 
 
 def _share(hits: list[bool]) -> float:

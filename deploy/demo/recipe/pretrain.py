@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from pathlib import Path
 
@@ -10,15 +9,16 @@ import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from . import rows
-from .conversations import Conversations
+from .exam import Exam
+from .first_weights import prepare
 from .folder import DataFolder
+from .lessons import Lessons
 from .tokenizer import CONTEXT_TOKENS, served_template
 
-STEP_TOKENS = 3072
-BOOK_SHARE = 0.15
-WARMUP_STEPS, DECAY_SHARE = 20, 0.4
-MATRIX_RATE, OTHER_RATE = 0.02, 3e-3
-CHECKPOINT_STEPS = 50
+STEP_TOKENS, BATCH_TOKENS = 4096, 2048
+WARMUP_STEPS, DECAY_SHARE = 50, 0.4
+MATRIX_RATE, OTHER_RATE = 0.01, 3e-3
+CHECKPOINT_STEPS, EXAM_STEPS = 50, 200
 
 
 def shape(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
@@ -32,6 +32,8 @@ def shape(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
         num_key_value_heads=2,
         head_dim=64,
         max_position_embeddings=CONTEXT_TOKENS,
+        # slow enough for a head to compare tokens a whole prompt apart: at 10,000 eight of its 32 pairs could
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
         tie_word_embeddings=True,
         bos_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -43,22 +45,26 @@ def pretrain(data: DataFolder, tokenizer: PreTrainedTokenizerFast, steps: int, w
     """Writes the base to `out`: weights in bf16, configuration, tokenizer and chat template."""
     torch.manual_seed(0)
     model = LlamaForCausalLM(shape(tokenizer))
+    prepare(model, tokenizer)
     optimizers = _optimizers(model)
     done = _resume(work / "base.pt", model, optimizers)
-    conversations = Conversations(data)
+    lessons = Lessons(data, tokenizer)
+    exam = Exam(tokenizer)
     model.train()
     started, first = time.monotonic(), done
     for step in range(done, steps):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * _rate(step, steps)
-        lost = _step(model, optimizers, _rows(step, data, tokenizer, conversations), tokenizer)
+        lost = _step(model, optimizers, lessons.of_step(step, STEP_TOKENS), tokenizer.pad_token_id)
         if (step + 1) % 10 == 0:
             seconds = (time.monotonic() - started) / (step + 1 - first)
             left = seconds * (steps - step - 1) / 60
             print(f"base {step + 1}/{steps}  loss {lost:.3f}  {seconds:.2f} s/step  {left:.0f} min left", flush=True)
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == steps:
             _keep(work / "base.pt", step + 1, model, optimizers)
+        if (step + 1) % EXAM_STEPS == 0 or step + 1 == steps:
+            print(f"base {step + 1}/{steps}  {exam.told(model)}", flush=True)
     _write(model, tokenizer, out)
 
 
@@ -81,35 +87,18 @@ def _rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / (DECAY_SHARE * steps))
 
 
-def _rows(
-    step: int, data: DataFolder, tokenizer: PreTrainedTokenizerFast, conversations: Conversations
-) -> list[rows.Row]:
-    """Mostly short rows, some as long as the context. A step's are the same in every run, also in a resumed one."""
-    dice = random.Random(step)
-    length = 2048 if step % 20 == 19 else 1024 if step % 5 == 4 else 384
-    return [
-        rows.book(data, tokenizer, dice, length)
-        if dice.random() < BOOK_SHARE
-        else rows.packed(conversations.draw, tokenizer, dice, length)
-        for _ in range(STEP_TOKENS // length)
-    ]
-
-
-def _step(
-    model: LlamaForCausalLM,
-    optimizers: list[torch.optim.Optimizer],
-    chosen: list[rows.Row],
-    tokenizer: PreTrainedTokenizerFast,
-) -> float:
-    inputs, targets, weights = rows.batch(chosen, tokenizer.pad_token_id)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        lost = rows.loss(model(input_ids=inputs).logits, targets, weights)
-    lost.backward()
+def _step(model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], chosen: list[rows.Row], pad: int) -> float:
+    weight = sum(sum(weights[1:]) for _, weights in chosen)
+    lost = 0.0
+    for tokens, weights in rows.batches(chosen, pad, BATCH_TOKENS):
+        part = rows.loss(model, tokens, weights) / weight
+        part.backward()
+        lost += part.item()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad()
-    return lost.item()
+    return lost
 
 
 def _resume(path: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]) -> int:

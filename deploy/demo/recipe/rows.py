@@ -1,27 +1,36 @@
-"""Rows of tokens with a weight for each: conversations packed together, and pieces of books."""
+"""Rows of tokens with a weight for each: conversations, alone or packed together, and pieces of books."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from .conversations import Conversation
 from .folder import DataFolder
 
 QUESTION_WEIGHT, BOOK_WEIGHT = 0.1, 0.3  # against 1 for what the assistant says
+TALK_WEIGHT = 0.4  # of it all where no source is read: it is learnt by heart sooner
+SOURCE_WEIGHT = 0.06  # sources are long; together they should weigh about as much as the answer
+MARKER_OPENING, MARKER_WEIGHT = "Ġ[", 4.0  # one token of thirty, and the hardest
+LEARNT_SHARE = 0.2  # of the tokens that are not the assistant's; they weigh five times as much instead
 Row = tuple[list[int], list[float]]
 
 
 def conversation(drawn: Conversation, tokenizer: PreTrainedTokenizerFast, question_weight: float) -> Row:
-    """Tokens of a conversation; the assistant's own tokens, its end token among them, weigh 1."""
+    """Tokens of a conversation; the assistant's own, its end token among them, weigh 1, the numbers of markers more."""
     rendered: Any = tokenizer.apply_chat_template(
         drawn.messages, tools=drawn.tools or None, return_dict=True, return_assistant_tokens_mask=True
     )
-    return rendered["input_ids"], [1.0 if mask else question_weight for mask in rendered["assistant_masks"]]
+    tokens, masks = rendered["input_ids"], rendered["assistant_masks"]
+    opening = tokenizer.convert_tokens_to_ids(MARKER_OPENING)
+    return tokens, [
+        question_weight if not mask else MARKER_WEIGHT if before == opening else 1.0
+        for before, mask in zip((None, *tokens), masks, strict=False)
+    ]
 
 
 def packed(
@@ -34,7 +43,7 @@ def packed(
         more, more_weights = conversation(draw(dice), tokenizer, QUESTION_WEIGHT)
         tokens += [*more, tokenizer.pad_token_id]
         weights += [*more_weights, 0.0]
-    return tokens[:length], weights[:length]
+    return tokens[:length], [TALK_WEIGHT * weight for weight in weights[:length]]
 
 
 def book(data: DataFolder, tokenizer: PreTrainedTokenizerFast, dice: random.Random, length: int) -> Row:
@@ -45,15 +54,45 @@ def book(data: DataFolder, tokenizer: PreTrainedTokenizerFast, dice: random.Rand
     return tokens, [BOOK_WEIGHT] * len(tokens)
 
 
-def batch(rows: list[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Inputs, targets (rows, length - 1) and the targets' weights; padding weighs nothing."""
+def thinned(row: Row, dice: random.Random) -> Row:
+    """The same weight on fewer tokens: predicting each of 4,096 is half of a step's work, and most are no answer."""
+    tokens, weights = row
+    return tokens, [
+        weight
+        if weight == 0.0 or weight >= TALK_WEIGHT
+        else weight / LEARNT_SHARE
+        if dice.random() < LEARNT_SHARE
+        else 0.0
+        for weight in weights
+    ]
+
+
+def batches(rows: Iterable[Row], pad: int, most_tokens: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Tokens (rows, length) and their weights, rows of like length together, at most so many tokens with padding."""
+    group: list[Row] = []
+    for row in sorted(rows, key=lambda row: len(row[0])):
+        if group and (len(group) + 1) * len(row[0]) > most_tokens:
+            yield batch(group, pad)
+            group = []
+        group.append(row)
+    if group:
+        yield batch(group, pad)
+
+
+def batch(rows: list[Row], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (rows, length) and their weights; padding weighs nothing."""
     length = max(len(tokens) for tokens, _ in rows)
     tokens = torch.tensor([row + [pad] * (length - len(row)) for row, _ in rows])
     weights = torch.tensor([weight + [0.0] * (length - len(weight)) for _, weight in rows])
-    return tokens[:, :-1], tokens[:, 1:], weights[:, 1:]
+    return tokens, weights
 
 
-def loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy, nats per token, averaged by weight."""
-    each = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="none")
-    return (each * weights.flatten()).sum() / weights.sum()
+def loss(model: LlamaForCausalLM, tokens: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Sum of cross-entropy, nats, times weight; only tokens that weigh something are predicted at all."""
+    weights = weights[:, 1:]
+    heavy = weights > 0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = model.model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state[heavy]
+        logits = model.lm_head(hidden)
+    each = torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:][heavy], reduction="none")
+    return (each * weights[heavy]).sum()

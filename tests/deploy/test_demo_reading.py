@@ -1,0 +1,145 @@
+"""What the demo's base learns to read: the server's own form, facts that are said once, documents that have answers."""
+
+from __future__ import annotations
+
+import random
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "deploy" / "demo"
+sys.path.append(str(DEMO))  # as `python deploy/demo/train.py` has it
+
+from recipe.documents import DocumentReadings  # noqa: E402
+from recipe.facts import Facts  # noqa: E402
+from recipe.names import Names  # noqa: E402
+from recipe.reading import NOT_SAID, FactReadings, Reading  # noqa: E402
+
+from server.grounding import HEADER, Shown, grounded  # noqa: E402
+
+MARKED = re.compile(r"(.+) \[(\d)\]", re.DOTALL)
+DICE = range(300)
+
+
+def holding(reading: Reading) -> tuple[str, list[int]]:
+    """The answer's sentence, and the sources that have it."""
+    match = MARKED.fullmatch(reading.answer)
+    assert match, reading.answer
+    sentence = match[1]
+    return sentence, [number for number, source in enumerate(reading.sources, 1) if sentence in source.text]
+
+
+@pytest.fixture(scope="module")
+def documents() -> DocumentReadings:
+    return DocumentReadings()
+
+
+def test_a_reading_is_asked_as_the_server_asks() -> None:
+    reading = Reading(
+        question="Who?", sources=(Shown(title="a.md", text="Ana."),), answer="Ana. [1]", language="en", value="Ana"
+    )
+    assert reading.prompt == grounded("Who?", [Shown(title="a.md", text="Ana.")])
+    assert reading.prompt.startswith(HEADER)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_the_answer_to_a_fact_is_in_the_source_that_it_marks_and_in_no_other(held_out: bool) -> None:
+    facts = FactReadings(held_out=held_out)
+    for seed in DICE:
+        reading = facts.draw(random.Random(seed))
+        sentence, numbers = holding(reading)
+        assert reading.answer == f"{sentence} [{numbers[0]}]"
+        assert len(numbers) == 1
+        assert reading.value in sentence
+
+
+def test_what_is_not_said_is_in_no_source() -> None:
+    facts = FactReadings()
+    for seed in DICE:
+        told, untold = (facts.draw(random.Random(seed), n_sources=3, answered=answered) for answered in (True, False))
+        assert untold.question == told.question
+        assert untold.answer == NOT_SAID.plain(untold.language)
+        assert all(holding(told)[0] not in source.text for source in untold.sources)
+
+
+def test_names_for_measuring_are_never_trained_on() -> None:
+    trained, kept = (
+        {names.stem(random.Random(seed)) for seed in range(2000)}
+        for names in (Names(held_out=False), Names(held_out=True))
+    )
+    assert len(kept) > 500
+    assert trained.isdisjoint(kept)
+
+
+@pytest.mark.parametrize("language", ["en", "pt"])
+def test_every_wording_of_every_relation_says_its_subject_and_its_value(language: str) -> None:
+    facts, dice = Facts(), random.Random(0)
+    for relation in facts.relations:
+        subject, value = (facts.names.draw(kind, dice) for kind in (relation.subject, relation.value))
+        for noun in relation.nouns:
+            for _ in range(8):
+                fact = relation.state(subject, noun, value, language, dice)
+                said = fact.sentence.lower()
+                assert subject.said(language).lower() in said
+                assert fact.value.lower() in said
+                assert subject.said(language).lower() in fact.question.lower()
+                assert fact.sentence.endswith(".")
+                assert not re.search(r"[{}|]|  ", fact.sentence + fact.question)
+
+
+def test_every_sentence_of_the_documents_is_asked_for(documents: DocumentReadings) -> None:
+    written = {(section.filename, sentence) for section in documents.sections for sentence in section.sentences}
+    assert {(asked.section.filename, asked.sentence) for asked in documents.asked} == written
+    assert len(documents.asked) >= 100
+    assert all(len(asked.questions) >= 3 for asked in documents.asked)
+
+
+def test_no_question_about_the_documents_has_two_answers(documents: DocumentReadings) -> None:
+    questions = [question for asked in documents.asked for question in asked.questions]
+    assert sorted({q for q in questions if questions.count(q) > 1}) == []
+
+
+def test_the_last_wording_of_a_question_is_kept_from_training(documents: DocumentReadings) -> None:
+    kept = {asked.questions[-1] for asked in documents.asked}
+    assert kept.isdisjoint({documents.draw(random.Random(seed)).question for seed in range(2000)})
+
+
+def test_the_answer_about_a_document_is_in_the_source_that_it_marks(documents: DocumentReadings) -> None:
+    for seed in DICE:
+        reading = documents.draw(random.Random(seed))
+        sentence, numbers = holding(reading)
+        assert any(reading.answer == f"{sentence} [{number}]" for number in numbers)
+        untold = documents.draw(random.Random(seed), answered=False)
+        assert untold.answer == NOT_SAID.plain(untold.language)
+
+
+def test_the_guide_s_own_instructions_are_trained_on() -> None:
+    from recipe.conversations import GUIDE
+
+    guide = yaml.safe_load((DEMO / "guide.json").read_text())
+    assert guide["instructions"] == GUIDE
+
+
+def test_a_base_copies_before_its_first_step() -> None:
+    torch = pytest.importorskip("torch")
+    from recipe.first_weights import prepare
+    from recipe.pretrain import shape
+    from transformers import AutoTokenizer, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(DEMO / "base")
+    model = LlamaForCausalLM(shape(tokenizer)).eval()
+    text = torch.randint(3, 4096, (2, 60))
+
+    def copied() -> float:
+        with torch.inference_mode():
+            said = model(input_ids=torch.cat((text, text), 1)).logits.argmax(-1)
+        return float((said[:, 60:-1] == text[:, 1:]).float().mean())
+
+    assert copied() < 0.05
+    prepare(model, tokenizer)
+    assert copied() > 0.85
