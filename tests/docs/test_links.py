@@ -32,9 +32,8 @@ def test_links(document: Path) -> None:
 
 
 def test_files_named_in_contributing_exist() -> None:
-    named = re.findall(
-        r"`((?:server|adapters|tests|docs|deploy)/[\w./-]+\.\w+)`", (ROOT / "CONTRIBUTING.md").read_text()
-    )
+    folders = "server|adapters|retrieval|bench|tests|docs|deploy"
+    named = re.findall(rf"`((?:{folders})/[\w./-]+\.\w+)`", (ROOT / "CONTRIBUTING.md").read_text())
     assert named
     for path in named:
         assert (ROOT / path).exists(), path

@@ -10,16 +10,17 @@ import pytest
 import typer
 from fastapi import APIRouter
 
+from retrieval.search import RANKERS
 from server.app import ROUTERS
 from server.cli import app as command_line
-from server.storage.assistants import AssistantFields
+from server.storage.assistant import AssistantFields
 from server.storage.entries_file import read_entries
 from server.storage.keys_file import read_keys_file
 from tests.docs.fences import COMMANDS, ROOT, blocks, commands
 
 ENGLISH, PORTUGUESE = READMES = (ROOT / "README.md", ROOT / "README.pt-BR.md")
 NOT_RUN = 4  # make serve, remote sources, a hub's model, GPUs: raise it only for what no test machine can do
-N_LINES = 480
+N_LINES = 720  # depth belongs into docs/
 
 
 def routes() -> Iterator[str]:
@@ -31,12 +32,20 @@ def routes() -> Iterator[str]:
                 yield f"{method} {route.path}".replace(":path}", "}")  # type: ignore[attr-defined]  # as above
 
 
-def command_names() -> Iterator[str]:
-    """`manyhats keys create` and the like."""
+def told_routes(page: Path) -> set[str]:
+    return set(re.findall(r"`((?:GET|POST|DELETE) /[^`]*)`", page.read_text()))
+
+
+def command_options() -> dict[str, set[str]]:
+    """`manyhats keys create` and the like, with their options."""
     root = typer.main.get_command(command_line)
+    found: dict[str, set[str]] = {}
     for name, command in root.commands.items():  # type: ignore[attr-defined]  # the root is a group
-        for inner in getattr(command, "commands", [""]):
-            yield f"manyhats {name} {inner}".strip()
+        inner = getattr(command, "commands", {"": command})
+        for last, one in inner.items():
+            options = {option for parameter in one.params for option in (*parameter.opts, *parameter.secondary_opts)}
+            found[f"manyhats {name} {last}".strip()] = options
+    return found
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
@@ -48,14 +57,37 @@ def test_every_route_is_in_the_table(route: str, readme: Path) -> None:
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
 def test_every_row_is_a_route(readme: Path) -> None:
-    told = re.findall(r"`((?:GET|POST|DELETE) /[^`]*)`", readme.read_text())
-    assert sorted(set(told)) == sorted(set(routes()))
+    assert told_routes(readme) == set(routes())
+
+
+@pytest.mark.parametrize(
+    "page", sorted([*ROOT.glob("C*.md"), *(ROOT / "docs").glob("*.md")]), ids=lambda path: path.name
+)
+def test_no_other_route_is_told_elsewhere(page: Path) -> None:
+    assert told_routes(page) <= set(routes())
 
 
 @pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
-@pytest.mark.parametrize("command", list(command_names()))
-def test_every_command_is_told(command: str, readme: Path) -> None:
-    assert f"`{command}" in readme.read_text()
+@pytest.mark.parametrize("command", list(command_options()))
+def test_every_command_has_a_row(command: str, readme: Path) -> None:
+    rows = [line for line in readme.read_text().splitlines() if line.startswith("| `manyhats ")]
+    assert any(re.search(rf"`{command}[` ]", row) for row in rows), f"{readme.name} has no row for {command}"
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_every_row_of_commands_names_what_there_is(readme: Path) -> None:
+    known = command_options()
+    for row in readme.read_text().splitlines():
+        if not row.startswith("| `manyhats "):
+            continue
+        named = [next(one for one in known if told.startswith(one)) for told in re.findall(r"`(manyhats [^`]*)`", row)]
+        options = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", row))
+        assert options <= set().union(*(known[one] for one in named)), row
+
+
+@pytest.mark.parametrize("readme", READMES, ids=lambda path: path.name)
+def test_every_ranker_and_what_its_score_means(readme: Path) -> None:
+    assert re.findall(r"^\| `(\w+)` \| [^|]{20,} \|$", readme.read_text(), re.MULTILINE) == list(RANKERS)
 
 
 def test_commands_that_are_not_run_say_why_and_are_few() -> None:

@@ -22,8 +22,10 @@ import httpx2
 import openai
 import psutil
 import pytest
+from openai.types import VectorStore
 
 from server.storage.data_lock import read_address
+from tests.e2e.library import Library
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 240  # ten times what it takes on an idle machine
@@ -43,6 +45,7 @@ class House:
     process: subprocess.Popen[bytes] | None = None
     address: str = ""
     seen: int = 0  # bytes of the log that earlier servers wrote
+    library: Library | None = None  # made for the first test that wants it; like all data, it outlives the server
 
     @property
     def data_dir(self) -> Path:
@@ -187,6 +190,22 @@ def http(server: str) -> Iterator[httpx2.Client]:
 def client(server: str) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(api_key="none-needed", base_url=f"{server}/v1", max_retries=0, timeout=60) as client:
         yield client
+
+
+@pytest.fixture
+def library(house: House, client: openai.OpenAI) -> Library:
+    """Some files in a vector store, to be searched and answered from; not to be changed."""
+    if house.library is None:
+        house.library = Library.made(client)
+    return house.library
+
+
+@pytest.fixture
+def store(client: openai.OpenAI) -> Iterator[VectorStore]:
+    """An empty vector store, which goes after the test."""
+    made = client.vector_stores.create(name="a store for one test")
+    yield made
+    client.vector_stores.delete(made.id)
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from tests.e2e.library import FILES, SKY, Library, retrieval
+
 DEMO_BASE = Path(__file__).resolve().parents[2] / "deploy" / "demo" / "base"
 # OpenAI calls its assistants deprecated; the client warns of each call
 pytestmark = pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
@@ -58,6 +60,7 @@ def kept(house: Any) -> dict[str, Any]:
         assert (made.status_code, tails.status_code) == (201, 201), tails.text
         assistant = client.beta.assistants.create(model="kept", name="keeper", instructions="Be brief.")
         response = client.responses.create(model="demo", input="What is the capital of France?", max_output_tokens=8)
+        house.library = house.library or Library.made(client)
         return {
             "adapter": http.get("/v1/adapters/kept").json(),
             "models": {model.id for model in client.models.list()},
@@ -117,6 +120,21 @@ def test_a_restart_keeps_what_clients_made(quantized: openai.OpenAI, kept: dict[
     assert further.output_text.startswith("tails")
 
 
+def test_a_restart_keeps_files_and_what_was_read_of_them(quantized: openai.OpenAI, house: Any) -> None:
+    library = house.library
+    for name, file_id in library.file_ids.items():
+        assert quantized.files.content(file_id).read() == FILES[name]
+    for ranker in ("hybrid", "dense", "lexical"):
+        options: Any = {"ranker": ranker}
+        found = quantized.vector_stores.search(library.store_id, query=SKY, ranking_options=options)
+        assert found.data[0].filename == "lumen.md"
+    assert _read_by(quantized, "pirate", library) == {"lumen.md", "ferry.txt"}
+
+
+def test_another_base_answers_from_the_same_sources(second_base: openai.OpenAI, house: Any) -> None:
+    assert _read_by(second_base, "other-llama", house.library) == {"lumen.md", "ferry.txt"}
+
+
 def test_another_base_keeps_the_names_and_says_why_they_do_not_answer(
     second_base: openai.OpenAI, kept: dict[str, Any], house: Any
 ) -> None:
@@ -140,6 +158,16 @@ def _says(client: openai.OpenAI, model: str, messages: Any = ASK) -> str:
     answer = client.chat.completions.create(model=model, messages=messages, max_tokens=12, temperature=0)
     assert answer.model == model
     return answer.choices[0].message.content or ""
+
+
+def _read_by(client: openai.OpenAI, model: str, library: Library) -> set[str]:
+    answer = client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": SKY}],
+        max_tokens=4,
+        extra_body={"retrieval": library.asked},
+    )
+    return {source["filename"] for source in retrieval(answer)["sources"]}
 
 
 def _quantize(source: Path, into: Path) -> None:

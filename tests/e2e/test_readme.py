@@ -5,6 +5,7 @@ The section on keys closes the server to whoever has none, so it runs against a 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -51,10 +52,12 @@ def tidy() -> Iterator[Callable[[str], None]]:
     known: dict[str, set[str]] = {}
 
     def names(address: str) -> set[str]:
-        listed = (
-            httpx2.get(f"{address}/v1/adapters").json()["data"] + httpx2.get(f"{address}/v1/assistants").json()["data"]
-        )
-        return {f"{one['object']}s/{one['name']}" for one in listed}
+        def listed(what: str, key: str, limit: int = 100) -> set[str]:
+            found = httpx2.get(f"{address}/v1/{what}", params={"limit": limit}).json()["data"]
+            return {f"{what}/{one[key]}" for one in found}
+
+        by_name = listed("adapters", "name") | listed("assistants", "name")
+        return by_name | listed("vector_stores", "id") | listed("files", "id", limit=10_000)
 
     def remember(address: str) -> None:
         if address not in known:
@@ -109,11 +112,23 @@ def test_block(
 
 
 def test_names_answer_as_shown(client: openai.OpenAI) -> None:
-    shown = next(block.text for block in blocks(ROOT / "README.md") if block.language == "text")
+    texts = [block.text for block in blocks(ROOT / "README.md") if block.language == "text"]
+    shown = next(text for text in texts if text.startswith("demo "))
     for model, answer in (line.split(maxsplit=1) for line in shown.splitlines()):
         question: Any = [{"role": "user", "content": "Who are you?"}]
         given = client.chat.completions.create(model=model, messages=question, temperature=0)
         assert given.choices[0].message.content == answer
+
+
+def test_the_guides_sources_are_those_shown(server: str, house: Any, desk: Path) -> None:
+    asked, shown, in_portuguese, *_ = (
+        block for block in blocks(ROOT / "README.md") if "make serve" not in block.text.splitlines()
+    )
+    printed = run(asked, address=server, data_dir=house.data_dir, roots=house.roots, desk=desk)
+    assert printed == shown.text, f"README.md:{shown.line} shows another answer or other sources than {printed!r}"
+    answered = json.loads(run(in_portuguese, address=server, data_dir=house.data_dir, roots=house.roots, desk=desk))
+    best = max(answered["retrieval"]["sources"], key=lambda source: source["score"])
+    assert best["filename"] == "brisa-precos.pt.md"
 
 
 @pytest.fixture
