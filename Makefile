@@ -10,10 +10,10 @@ export PYTHON
 SETUP = deploy/setup/choose-python --torch-index "$(TORCH_INDEX)" $(if $(DEVICE),--device "$(DEVICE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test prove bench check fmt setup lock clean
+.PHONY: help serve test prove bench bench-retrieval check fmt setup lock clean
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 serve: ## set everything up and serve the demo on 127.0.0.1:8000
 	@$(SETUP) --port "$${MANYHATS_PORT:-8000}"
@@ -30,6 +30,10 @@ prove: ## the long proofs: kill loops and the like
 bench: ## measure this server beside stock vLLM on this machine
 	@$(SETUP) --dev
 	@exec $(BIN)/python -m bench $(ARGS)
+
+bench-retrieval: ## search quality, ingestion and latency (DATA=DIR with the corpora)
+	@$(SETUP) --dev
+	@exec $(BIN)/python -m bench.retrieval --data "$(DATA)" $(ARGS)
 
 check: ## lint, format and types
 	@$(SETUP) --dev
