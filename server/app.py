@@ -10,6 +10,7 @@ from server.request_log import ADAPTER_PATHS, FILE_PATHS, BodyLimit, RequestLog,
 from server.routes import (
     adapters,
     assistants,
+    console,
     embeddings,
     file_batches,
     files,
@@ -36,6 +37,7 @@ ROUTERS = (
     adapters.router,
     assistants.router,
     health.router,
+    console.router,
 )
 
 
