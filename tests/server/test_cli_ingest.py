@@ -304,6 +304,7 @@ def served(manyhats: Manyhats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     ended = threading.Event()
     with Offline(settings) as offline, socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()  # who asks before uvicorn has begun waits instead of being refused
         server = uvicorn.Server(uvicorn.Config(offline.app, lifespan="off", log_config=None))
 
         def ingest() -> None:
