@@ -72,6 +72,16 @@ export async function text(path, { signal: stop } = {}) {
   return (await send("GET", path, undefined, stop)).text();
 }
 
+/** Saves what an address gives under a name; a plain link could not send the key. */
+export async function download(path, name, { signal: stop } = {}) {
+  const blob = await (await send("GET", path, undefined, stop)).blob();
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // the browser reads it after the click
+}
+
 /**
  * The events of a stream, parsed: `for await (const event of stream("/v1/chat/completions", body, {signal}))`.
  * Throws ApiError, also for an error that comes inside the stream.
