@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.setup import check, install, stamp
+from deploy.setup import browser, check, install, stamp
 
 STARTED = time.monotonic()
 
@@ -72,6 +72,8 @@ def _set_up(root: Path, python: str, device: str, wanted: argparse.Namespace) ->
     steps = install.commands(pip, root, device=device, dev=wanted.dev, torch_index=index)
     if not all(run(what, command) for what, command in steps):
         return 1
+    if wanted.dev:
+        browser.add(_print if wanted.print else _try, _say)
     if not wanted.print:
         stamp.finish(root, dev=wanted.dev)
         _say("done")
@@ -95,6 +97,11 @@ def _print(what: str, command: list[str]) -> bool:
     _say(what)
     print(shlex.join(command), flush=True)
     return True
+
+
+def _try(what: str, command: list[str]) -> bool:
+    _say(f"installing {what}")
+    return subprocess.run(command, check=False, stdin=subprocess.DEVNULL).returncode == 0
 
 
 def _run(what: str, command: list[str]) -> bool:

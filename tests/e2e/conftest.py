@@ -25,6 +25,7 @@ import pytest
 from openai.types import VectorStore
 
 from server.storage.data_lock import read_address
+from tests.e2e import node_packages
 from tests.e2e.library import Library
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,6 +233,15 @@ def metric(http: httpx2.Client) -> Callable[..., float]:
         return sum(float(line.rsplit(" ", 1)[1]) for line in found if all(label in line for label in wanted))
 
     return read
+
+
+@pytest.fixture(scope="session")
+def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages of tests/node; skips where they cannot be had."""
+    try:
+        return node_packages.node_modules(tmp_path_factory.mktemp("packages"))
+    except node_packages.NotThere as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

@@ -10,34 +10,17 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parent / "node" / "grounded.mjs"
-PACKAGE = Path(__file__).resolve().parents[1] / "node"  # what is installed, with its lock
 SECONDS = 120
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def node(node_modules: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where the script finds OpenAI's client; skips where that cannot be had."""
     if shutil.which("node") is None:
         pytest.skip("there is no Node.js here")
     folder = tmp_path_factory.mktemp("node")
     shutil.copy(SCRIPT, folder)
-    if (PACKAGE / "node_modules").is_dir():
-        (folder / "node_modules").symlink_to(PACKAGE / "node_modules")
-        return folder
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("OpenAI's client for Node.js is not there, and there is no npm to fetch it")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(PACKAGE / name, folder)
-    quiet = ["--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=0"]
-    try:
-        installed = subprocess.run(
-            [npm, "ci", *quiet], cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip(f"npm did not fetch OpenAI's client in {SECONDS} s")
-    if installed.returncode != 0:
-        pytest.skip(f"npm could not fetch OpenAI's client: {installed.stderr.strip()[-300:]}")
+    (folder / "node_modules").symlink_to(node_modules)
     return folder
 
 

@@ -1,7 +1,7 @@
-"""The console in a browser: Debian's chromium, driven by Playwright, on the server that all tests of this folder share.
+"""The console in a browser: Debian's chromium, driven by Playwright, on the server that the other tests use too.
 
-A test fails on every error that the page throws or logs, a policy's refusal among them, and on every request that leaves
-the server, unless it said before that it means it: `console.meant("404")`.
+A test fails on every error that the page throws or logs, a policy's refusal among them, and on every request that
+leaves the server, unless it says that it means it: `console.meant("404")`.
 """
 
 from __future__ import annotations
