@@ -40,16 +40,19 @@ class Slots:
         patience: float = 1.0,
         first_load: FirstLoad | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
         self._registry = registry
         self._metrics = metrics
         self._clock = clock
+        self._wall_clock = wall_clock
         self._residency = Residency(slots, held, patience=patience)
         self._tickets = itertools.count(1)
         self._waiting: dict[object, asyncio.Future[None]] = {}
         self._versions: dict[str, Version] = {}  # by engine name: what the policy's keys mean
         self._loaded: dict[str, EngineAdapter] = {}
+        self._used_at: dict[str, float] = {}  # by engine name, Unix seconds; of this run of the server
         self._claims: Counter[str] = Counter()  # digests of versions that a request was given but does not hold yet
         self._failure: dict[str, EngineError | AdapterNotFound] = {}
         self._pinned: set[str] = set()
@@ -65,6 +68,12 @@ class Slots:
 
         Raises LoadFailed or AdapterNotFound when it cannot be loaded, EngineUnavailable when the engine is dead.
         """
+        self._used_at[version.engine_name] = self._wall_clock()
+        async with self._held(version) as adapter:
+            yield adapter
+
+    @asynccontextmanager
+    async def _held(self, version: Version) -> AsyncIterator[EngineAdapter]:
         key = version.engine_name
         ticket = next(self._tickets)
         self._versions[key] = version
@@ -92,6 +101,10 @@ class Slots:
     def is_loaded(self, version: Version) -> bool:
         """Whether the engine has the version in its memory."""
         return version.engine_name in self._loaded
+
+    def last_used_at(self, version: Version) -> float | None:
+        """When a request last asked for the version, in Unix seconds; None if none did since the server started."""
+        return self._used_at.get(version.engine_name)
 
     def occupancy(self) -> Occupancy:
         """Who is in, who waits."""
@@ -124,6 +137,9 @@ class Slots:
 
     async def retire(self, versions: Iterable[Version]) -> None:
         """These versions were removed: unloaded when their last request has ended, and then their files go."""
+        versions = list(versions)
+        for version in versions:
+            self._used_at.pop(version.engine_name, None)
         kept = {adapter.name for adapter in self._registry.list()}
         for name in {version.adapter for version in versions} - kept:
             self._metrics.forget(name)
@@ -221,7 +237,7 @@ class Slots:
         """Once per version and never while others wait: whoever comes later is measured at a later load."""
         assert self._first_load is not None
         try:
-            async with self.hold(version) as adapter:
+            async with self._held(version) as adapter:
                 await self._first_load.measure(version, adapter)
         except (EngineError, AdapterError) as error:
             logger.warning("the effect of %s could not be measured: %s", version.id, error)

@@ -262,6 +262,7 @@ def _shown(adapter: Adapter, services: Services) -> dict[str, Any]:
 
 
 def _version(version: Version, services: Services) -> dict[str, Any]:
+    used_at = services.slots.last_used_at(version)
     return {
         "id": version.id,
         "object": "adapter.version",
@@ -272,5 +273,6 @@ def _version(version: Version, services: Services) -> dict[str, Any]:
         "source": version.source,
         "error": version.error,
         "loaded": services.slots.is_loaded(version),
+        "last_used_at": None if used_at is None else int(used_at),
         "details": dict(version.details),
     }

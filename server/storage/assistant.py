@@ -98,7 +98,8 @@ def check_fields(given: Mapping[str, Any]) -> AssistantFields:
     try:
         return AssistantFields.model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise AssistantInvalid(first_problem(error)) from error
+        told = first_problem(error)
+        raise AssistantInvalid(told, param=told.partition(":")[0]) from error
 
 
 def assistant_of(

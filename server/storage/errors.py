@@ -80,7 +80,11 @@ class AssistantNotFound(StorageError):
 
 
 class AssistantInvalid(StorageError):
-    """An assistant cannot be like that; the message names the field."""
+    """An assistant cannot be like that; the message names the field, and `param` is it."""
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class CursorUnknown(StorageError):

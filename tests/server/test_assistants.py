@@ -135,22 +135,23 @@ async def test_assistants_over_http(http: httpx2.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "status", "word"),
+    ("change", "status", "word", "param"),
     [
-        ({"model": "nobody"}, 404, "nobody"),
-        ({"model": None}, 400, "model"),
-        ({"name": "demo"}, 409, "demo"),
-        ({"name": "no spaces"}, 400, "no spaces"),
-        ({"temperature": 9}, 400, "temperature"),
-        ({"examples": [{"user": "only"}]}, 400, "examples"),
+        ({"model": "nobody"}, 404, "nobody", "model"),
+        ({"model": None}, 400, "model", "model"),
+        ({"name": "demo"}, 409, "demo", "name"),
+        ({"name": "no spaces"}, 400, "no spaces", "name"),
+        ({"temperature": 9}, 400, "temperature", "temperature"),
+        ({"examples": [{"user": "only"}]}, 400, "examples", "examples.0.assistant"),
     ],
 )
 async def test_bad_assistants_are_refused_clearly(
-    http: httpx2.AsyncClient, change: dict[str, Any], status: int, word: str
+    http: httpx2.AsyncClient, change: dict[str, Any], status: int, word: str, param: str
 ) -> None:
     answer = await http.post("/v1/assistants", json={**LAWYER, **change})
     assert answer.status_code == status, answer.text
     assert word in answer.json()["error"]["message"]
+    assert answer.json()["error"]["param"] == param
 
 
 def _without_system_role(engine: FakeEngine) -> Any:

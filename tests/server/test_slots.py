@@ -166,6 +166,21 @@ async def test_series_of_an_adapter_stay_while_it_has_a_version(services: Servic
     assert series not in services.metrics.render(b"", str).decode()
 
 
+async def test_the_last_use_is_a_request_s_and_goes_with_the_version(
+    services: Services, engine: FakeEngine, add: Add
+) -> None:
+    slots = Slots(engine, services.registry, services.metrics, slots=2, held=2, wall_clock=lambda: 1234.5)
+    version = add("a", pin=True)
+    await slots.follow_pins()
+    await slots.pins_are_in()
+    assert slots.last_used_at(version) is None
+    await _hold_once(slots, version)
+    assert slots.last_used_at(version) == 1234.5
+    await slots.retire(services.registry.remove("a"))
+    assert slots.last_used_at(version) is None
+    await slots.close()
+
+
 @pytest.mark.parametrize("rounds", [200])
 async def test_many_versions_through_few_slots(services: Services, engine: FakeEngine, add: Add, rounds: int) -> None:
     versions: list[Version] = [add(f"a{i}", seed=i) for i in range(20)]

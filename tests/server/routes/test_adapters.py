@@ -74,6 +74,9 @@ async def test_a_version_waits_until_the_alias_moves_and_comes_back(
     moved = await http.post("/v1/adapters/legal/alias", json={"version": second["id"]})
     assert moved.json()["traffic"] == {second["id"]: 1}
     assert await _served(client) == second["digest"]
+    used = [version["last_used_at"] for version in (await http.get("/v1/adapters/legal")).json()["versions"]]
+    assert used[1] >= used[0] > second["created_at"] - 2
+    assert second["last_used_at"] is None
     await http.post("/v1/adapters/legal/alias", json={"version": "previous"})
     assert await _served(client) == first["digest"]
 
