@@ -1,5 +1,6 @@
 // The server's HTTP API, as any client uses it: nothing here is reserved for this page.
 import { signal } from "@preact/signals";
+import { save } from "./saving.js";
 
 const KEPT = "manyhats.key";
 
@@ -74,12 +75,7 @@ export async function text(path, { signal: stop } = {}) {
 
 /** Saves what an address gives under a name; a plain link could not send the key. */
 export async function download(path, name, { signal: stop } = {}) {
-  const blob = await (await send("GET", path, undefined, stop)).blob();
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // the browser reads it after the click
+  save(await (await send("GET", path, undefined, stop)).blob(), name);
 }
 
 /**

@@ -78,9 +78,14 @@ function Passage({ source, cited, onChoose }) {
         ${cited && html`<${Badge} kind="good">${t("cited")}<//>`}
       </span>
       <${Where} source=${source} />
-      <span class="source-text">${source.text}</span>
+      <span class="source-text">${excerpt(source.text)}</span>
     </button>
   </li>`;
+}
+
+/** Without the headings, which are shown already. */
+function excerpt(text) {
+  return text.replace(/^#{1,6} .*$/gm, "").trim() || text;
 }
 
 function Where({ source }) {
