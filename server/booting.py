@@ -1,17 +1,18 @@
-"""What answers while the engine starts: alive, not ready, and a clear 503 for everything else.
+"""What answers while the engine starts: alive, not ready, a page for people, and a clear 503 for everything else.
 
-The socket listens from the first second on, so that a health check and a client are told what is going on.
+The socket listens from the first second on, so that a health check, a browser and a client are told what is going on.
 """
 
 from __future__ import annotations
 
 import time
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.error_handlers import error_response
 from server.errors import ApiError
+from server.starting_page import HEADERS, PAGE
 
 USUAL_SECONDS = 40  # an engine start on two cores
 
@@ -37,5 +38,7 @@ class Booting:
         wait = {"Retry-After": str(max(1, round(USUAL_SECONDS - (time.monotonic() - self._since))))}
         if scope["path"] == "/ready":
             return JSONResponse({"status": self.stage}, status_code=503, headers=wait)
+        if scope["path"] == "/" and scope["method"] in ("GET", "HEAD"):
+            return HTMLResponse(PAGE, status_code=503, headers=wait | HEADERS)
         message = f"the server is not ready yet ({self.stage}); try again when GET /ready answers 200"
         return error_response(ApiError(503, message, type="server_error", code="starting", headers=wait), scope)

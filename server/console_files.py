@@ -21,7 +21,7 @@ class ConsoleFile:
 
     body: bytes
     gzipped: bytes
-    etag: str
+    etag: str  # weak: it stands for the file, packed or not
     media_type: str
 
 
@@ -40,11 +40,10 @@ def policy(page: bytes) -> str:
     Scripts come from this server's files alone, and of inline ones only the import map by its hash: what a model or a
     document says can neither run nor load anything, not even a picture that would tell somebody that it was read.
     """
-    hashes = " ".join(f"'sha256-{_base64(hashlib.sha256(inline).digest())}'" for inline in INLINE.findall(page))
     return "; ".join(
         (
             "default-src 'none'",
-            f"script-src 'self' {hashes}",
+            " ".join(("script-src 'self'", *(digest(inline) for inline in INLINE.findall(page)))),
             "style-src 'self'",
             "img-src 'self' data:",
             "connect-src 'self'",
@@ -57,18 +56,19 @@ def policy(page: bytes) -> str:
     )
 
 
+def digest(inline: bytes) -> str:
+    """The one inline script or style that a policy allows."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(inline).digest()).decode()}'"
+
+
 def _read(path: Path) -> ConsoleFile:
     body = path.read_bytes()
     return ConsoleFile(
         body=body,
         gzipped=gzip.compress(body, mtime=0),
-        etag=f'"{hashlib.sha256(body).hexdigest()[:16]}"',
+        etag=f'W/"{hashlib.sha256(body).hexdigest()[:16]}"',
         media_type=MEDIA_TYPES[path.suffix],
     )
-
-
-def _base64(digest: bytes) -> str:
-    return base64.b64encode(digest).decode()
 
 
 POLICY = policy((FOLDER / PAGE).read_bytes())

@@ -26,6 +26,7 @@ logger = logging.getLogger("server.access")
 
 CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 QUIET_PATHS = frozenset({"/health", "/ready", "/metrics"})  # asked every few seconds by machines
+CONSOLE = "/console/"  # two dozen files each time that somebody opens the page
 LONGEST_FIELD = 200
 MULTIPART_OVERHEAD_BYTES = 64 * 1024
 KNOWN_FIELDS = (
@@ -84,7 +85,7 @@ class RequestLog:
         level = logging.INFO
         if status >= 500:
             level = logging.ERROR
-        elif scope["path"] in QUIET_PATHS:
+        elif scope["path"] in QUIET_PATHS or scope["path"].startswith(CONSOLE):
             level = logging.DEBUG
         if logger.isEnabledFor(level):
             fields = {"method": scope["method"], "path": _cut(scope["path"]), "status": status, "seconds": seconds}

@@ -1,4 +1,4 @@
-"""The console's files, and what it asks before it shows anything. All else it does over the API that every client has."""
+"""The console's files, and what it asks before it shows anything; all else it does over the API of all clients."""
 
 from __future__ import annotations
 
@@ -58,10 +58,15 @@ def _sent(file: ConsoleFile, request: Request) -> Response:
         "Cross-Origin-Opener-Policy": "same-origin",
         "Content-Security-Policy": POLICY,
     }
-    if request.headers.get("if-none-match") == file.etag:
+    if file.etag in _listed(request, "if-none-match"):
         return Response(status_code=304, headers=headers)
     body = file.body
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    if "gzip" in _listed(request, "accept-encoding"):
         headers["Content-Encoding"] = "gzip"
         body = file.gzipped
     return Response(body, headers=headers, media_type=file.media_type)
+
+
+def _listed(request: Request, header: str) -> set[str]:
+    """The values of a header that is a list; `gzip;q=0` is therefore not `gzip`."""
+    return {value.strip() for given in request.headers.getlist(header) for value in given.split(",")}

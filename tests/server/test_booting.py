@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
+
 import httpx2
 import pytest
 from starlette.applications import Starlette
@@ -36,6 +40,33 @@ async def test_everything_else_is_a_503_in_its_dialect(booting: Booting, path: s
     assert shape in answer.json()
     assert "loading pinned adapters" in answer.text
     assert "retry-after" in answer.headers
+
+
+async def test_a_browser_sees_a_page_that_asks_again(booting: Booting) -> None:
+    answer = await _get(booting, "/")
+    assert answer.status_code == 503
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["cache-control"] == "no-store"
+    assert int(answer.headers["retry-after"]) >= 1
+    page = answer.text
+    assert '<meta http-equiv="refresh" content="' in page
+    assert "The model is being loaded" in page
+    assert "O modelo está sendo carregado" in page
+
+
+async def test_the_page_has_all_that_it_needs_within_a_policy(booting: Booting) -> None:
+    answer = await _get(booting, "/")
+    assert not re.search(r"<script|src=|href=|url\(|style=", answer.text)
+    (style,) = re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL)
+    hashed = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = answer.headers["content-security-policy"].split("; ")
+    assert policy == ["default-src 'none'", f"style-src 'sha256-{hashed}'", "frame-ancestors 'none'"]
+
+
+async def test_the_page_is_for_reading_alone(booting: Booting) -> None:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=booting), base_url="http://t") as http:
+        assert (await http.post("/")).json()["error"]["code"] == "starting"
+        assert (await http.head("/")).headers["content-type"].startswith("text/html")
 
 
 async def test_the_real_application_takes_over(booting: Booting) -> None:

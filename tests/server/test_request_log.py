@@ -63,6 +63,9 @@ def app(metrics: Metrics | None = None) -> FastAPI:
     @app.get("/health")
     async def health() -> None: ...
 
+    @app.get("/console/main.js")
+    async def console() -> None: ...
+
     @app.get("/v1/crash")
     async def crash() -> None:
         raise RuntimeError("oh")
@@ -130,13 +133,14 @@ async def test_errors_carry_the_id_too(client: httpx2.AsyncClient) -> None:
     assert (crash.status_code, crash.headers["x-request-id"]) == (500, "mine")
 
 
-async def test_probes_are_quiet_and_failures_loud(
+async def test_probes_and_pages_are_quiet_and_failures_loud(
     client: httpx2.AsyncClient, records: pytest.LogCaptureFixture
 ) -> None:
     await client.get("/health")
+    await client.get("/console/main.js")
     await client.get("/v1/crash")
     levels = [record.levelname for record in records.records if record.name == "server.access"]
-    assert levels == ["DEBUG", "ERROR"]
+    assert levels == ["DEBUG", "DEBUG", "ERROR"]
 
 
 async def test_requests_are_counted_by_route_and_never_by_url() -> None:
