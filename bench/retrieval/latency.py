@@ -80,7 +80,7 @@ def _changes(api: client.openai.OpenAI, store_id: str) -> Iterator[tuple[str, st
     for number in range(7):
         word = f"zyx{number}wvu"
         file = api.files.create(file=("new.txt", f"The code word of the day is {word}.".encode()), purpose="assistants")
-        api.vector_stores.files.create(file.id, vector_store_id=store_id)
+        api.vector_stores.files.create(store_id, file_id=file.id)
         while api.vector_stores.files.retrieve(file.id, vector_store_id=store_id).status == "in_progress":
             time.sleep(0.005)
         completed = time.perf_counter()
@@ -157,10 +157,11 @@ def _until_settled(server: servers.Server, store_id: str) -> None:
     """Until no index is being built in the background."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        index = servers.call(server.port, "GET", f"/v1/vector_stores/{store_id}").get("index", {})
-        if not index.get("building"):
+        index = servers.call(server.port, "GET", f"/v1/vector_stores/{store_id}")["index"]
+        if not index["dense"]["building"]:
             return
         time.sleep(1)
+    raise RuntimeError("the index was not built in five minutes")
 
 
 def _ms(seconds: float) -> str:

@@ -95,6 +95,7 @@ class DenseIndex:
             "vectors": len(state) - state.n_dead,
             "removed_vectors": state.n_dead,
             "vectors_in_graph": state.n_graph,
+            "building": self.needs_tending(),
             "dimensions": self.dimensions,
             "bytes": len(state) * (self.dimensions * 4 + 17),
         }

@@ -228,6 +228,7 @@ def test_details_say_what_answers(library: Library, searcher: Searcher, store: s
     details = searcher.details(store)
     assert details["dense"]["kind"] == "exact"
     assert details["dense"]["vectors"] == 3
+    assert not details["dense"]["building"]
     assert details["lexical"] == {"chunks": 3, "languages": {"en": 2, "pt": 1}}
     assert details["generation"] == library.shelf.stores.get(store).generation
 
