@@ -1,7 +1,7 @@
 """Chat completions: `annotations` on the message, `retrieval` beside `choices`.
 
-In a stream the first chunk carries `retrieval` without `cited`, the one with `finish_reason` carries
-`delta.annotations` and `retrieval.cited`.
+In a stream the first chunk carries `retrieval` without `cited` and the sources as Open WebUI's `event`, the one with
+`finish_reason` carries `delta.annotations` and `retrieval.cited`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from server.citations import Markers
 from server.citing.bibliography import Bibliography, first_cited
 from server.citing.chunks import Readers, cite_chunks
+from server.citing.source_event import source_event
 
 
 def cite_body(body: dict[str, Any], bibliography: Bibliography) -> dict[str, Any]:
@@ -23,7 +24,8 @@ def cite_body(body: dict[str, Any], bibliography: Bibliography) -> dict[str, Any
 
 def cite_frames(frames: AsyncGenerator[str, None], bibliography: Bibliography) -> AsyncGenerator[str, None]:
     """The stream with the sources; each choice has its own citations."""
-    return cite_chunks(frames, bibliography, _cite_choice)
+    shown = source_event(bibliography)
+    return cite_chunks(frames, bibliography, _cite_choice, {"event": shown} if shown else {})
 
 
 def _cited(choice: dict[str, Any], bibliography: Bibliography, readers: list[Markers]) -> dict[str, Any]:

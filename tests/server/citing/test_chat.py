@@ -121,6 +121,17 @@ async def test_a_stream_carries_sources_first_and_citations_with_its_finish_reas
     assert all(told["choices"] for told in objects(sent)[:-1])
 
 
+async def test_a_stream_s_first_chunk_alone_has_the_event_that_shows_sources() -> None:
+    first, *others = objects(await cited("chat", stream("blue", " [1]."), bibliography()))
+    assert first["event"]["type"] == "source"
+    assert all("event" not in told for told in others)
+
+
+async def test_without_sources_there_is_no_event() -> None:
+    sent = objects(await cited("chat", stream("grey"), bibliography(skipped="no words")))
+    assert all("event" not in told for told in sent)
+
+
 async def test_markers_are_taken_out_of_a_stream_whole_and_no_chunk_goes() -> None:
     given = stream("It is blue ", "[", "1", "].", " Sure [", "9", "] [", "2]", "")
     sent = await cited("chat", given, bibliography(strip=True))
