@@ -49,6 +49,7 @@ export function Conversation({ conversation }) {
   const running = useRef(null);
   const { follow, toEnd, away } = useFollowing();
   useEffect(() => () => running.current?.abort(), []);
+  useLayoutEffect(follow, [conversation.turns.length]);
 
   const answer = async (next) => {
     const stop = new AbortController();
