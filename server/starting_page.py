@@ -1,10 +1,17 @@
-"""What a browser sees while the engine starts: one small page that asks again until the console answers."""
+"""What a browser sees while the engine starts: one small page that waits, and then becomes the console.
+
+It asks by a script: a refresh by HTML goes nowhere where the address has a part behind `#`, as the console's have.
+"""
 
 from __future__ import annotations
 
 from server.console_files import digest
 
 SECONDS = 2
+SCRIPT = (
+    "const ask=()=>fetch('/ready').then((answer)=>answer.ok&&location.reload()).catch(()=>{})"
+    f".finally(()=>setTimeout(ask,{SECONDS * 1000}));ask()"
+)
 STYLE = (
     "html{font:16px/1.5 system-ui,'DejaVu Sans',sans-serif;color-scheme:light dark}"
     "body{display:grid;place-content:center;min-height:90vh;margin:0;padding:1rem;text-align:center}"
@@ -14,9 +21,10 @@ PAGE = f"""<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="{SECONDS}">
+<noscript><meta http-equiv="refresh" content="{SECONDS}"></noscript>
 <title>Manyhats</title>
 <style>{STYLE}</style>
+<script>{SCRIPT}</script>
 </head>
 <body>
 <main>
@@ -28,9 +36,18 @@ PAGE = f"""<!doctype html>
 </html>
 """.encode()
 
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        f"script-src {digest(SCRIPT.encode())}",
+        f"style-src {digest(STYLE.encode())}",
+        "connect-src 'self'",
+        "frame-ancestors 'none'",
+    )
+)
 HEADERS = {
     "Cache-Control": "no-store",  # a browser that kept it would show it after the start
-    "Content-Security-Policy": f"default-src 'none'; style-src {digest(STYLE.encode())}; frame-ancestors 'none'",
+    "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }

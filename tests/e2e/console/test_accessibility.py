@@ -1,0 +1,129 @@
+"""Every view for everybody: no serious fault that axe knows, all by keyboard, nothing to scroll sideways."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.console.opened import Console
+from tests.e2e.library import Library
+
+State = Callable[[Console, Library], None]
+
+WIDTHS = (1280, 400)
+NARROWEST = 360
+THEMES = ("light", "dark")
+
+AXE = """
+async () => (await axe.run(document, {resultTypes: ['violations']})).violations
+  .filter((found) => ['serious', 'critical'].includes(found.impact))
+  .map((found) => `${found.id} (${found.impact}): ` + found.nodes.slice(0, 3).map((node) => node.html + ' ' +
+    node.any.map((check) => check.message).join('; ')).join(' | '))
+"""
+TOO_WIDE = """
+() => document.documentElement.scrollWidth <= innerWidth ? [] :
+  [...document.querySelectorAll('body *')]
+    .filter((one) => one.checkVisibility() && one.getBoundingClientRect().right > innerWidth + 1)
+    .map((one) => one.outerHTML.slice(0, 120))
+"""
+WATCH_FOCUS = """
+() => {
+  window.reached = new Set([document.activeElement]);
+  document.addEventListener('focusin', (event) => window.reached.add(event.target));
+  document.activeElement?.blur();
+}
+"""
+OPERABLE = "a[href], button, input, select, textarea, summary, [tabindex='0']"
+UNREACHED = f"""
+() => [...document.querySelectorAll(`{OPERABLE}`)]
+  .filter((one) => one.checkVisibility({{visibilityProperty: true}}) && !one.disabled && one.tabIndex >= 0)
+  .filter((one) => !one.closest('dialog:not([open])') && !one.closest('[inert]'))
+  .filter((one) => !(one.type === 'radio' && [...window.reached].some((other) => other.name === one.name)))
+  .filter((one) => !window.reached.has(one))
+  .map((one) => one.outerHTML.slice(0, 160))
+"""
+COUNT = f"() => document.querySelectorAll(`{OPERABLE}`).length"
+
+
+def view(path: str) -> State:
+    """A view as it opens."""
+    return lambda console, _: console.go(path) and None
+
+
+def answered(console: Console, library: Library) -> None:
+    """A conversation with an answer from sources."""
+    page = console.go("chat")
+    page.get_by_role("button", name="When does the shop of Brisa Bikes open?").click()
+    page.get_by_role("button", name="Send").wait_for()
+
+
+def one_adapter(console: Console, library: Library) -> None:
+    console.go("adapters/pirate")
+
+
+def one_store(console: Console, library: Library) -> None:
+    console.go(f"knowledge/{library.store_id}")
+
+
+def key_dialog(console: Console, library: Library) -> None:
+    page = console.go("chat")
+    page.get_by_role("button", name="Use another key").click()
+    page.get_by_role("dialog").wait_for()
+
+
+STATES: dict[str, State] = {
+    "chat": view("chat"),
+    "chat with an answer": answered,
+    "compare": view("compare"),
+    "adapters": view("adapters"),
+    "one adapter": one_adapter,
+    "assistants": view("assistants"),
+    "knowledge": view("knowledge"),
+    "one store": one_store,
+    "load": view("load"),
+    "key dialog": key_dialog,
+}
+
+
+@pytest.fixture(params=STATES, ids=lambda name: name.replace(" ", "-"))
+def shown(request: pytest.FixtureRequest, console: Console, library: Library) -> Console:
+    """The console in one of its states."""
+    STATES[request.param](console, library)
+    console.page.wait_for_load_state("networkidle")
+    return console
+
+
+def test_axe_finds_nothing_serious(shown: Console, node_modules: Path) -> None:
+    page = shown.page
+    page.evaluate((node_modules / "axe-core" / "axe.min.js").read_text())
+    found = []
+    for theme in THEMES:
+        page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 800})
+            found += [f"{theme}, {width} px: {fault}" for fault in page.evaluate(AXE)]
+    assert found == []
+
+
+def test_nothing_has_to_be_scrolled_sideways(shown: Console) -> None:
+    shown.page.set_viewport_size({"width": NARROWEST, "height": 740})
+    assert shown.page.evaluate(TOO_WIDE) == []
+
+
+def test_everything_is_reached_by_tab(shown: Console) -> None:
+    page = shown.page
+    page.evaluate(WATCH_FOCUS)
+    for _ in range(page.evaluate(COUNT) + 3):
+        page.keyboard.press("Tab")
+    in_dialog = page.locator("dialog[open]").count() > 0
+    unreached = page.evaluate(UNREACHED)
+    assert [one for one in unreached if not in_dialog] == []
+
+
+def test_the_first_tab_leads_past_the_menu(console: Console) -> None:
+    console.page.evaluate("document.activeElement.blur()")
+    console.page.keyboard.press("Tab")
+    console.page.keyboard.press("Enter")
+    assert console.page.evaluate("document.activeElement.id") == "content"
