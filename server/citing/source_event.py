@@ -15,7 +15,10 @@ from server.source import Source
 
 
 def source_event(bibliography: Bibliography) -> dict[str, Any] | None:
-    """All sources by number, with text and score; None where there are none."""
+    """All sources by number, with their text; None where there are none.
+
+    Without scores: it would show them as percentages of relevance, in red for what is a good one here.
+    """
     sources = bibliography.retrieved.sources
     if not sources:
         return None
@@ -23,7 +26,6 @@ def source_event(bibliography: Bibliography) -> dict[str, Any] | None:
         "source": {"name": "retrieval"},
         "document": [source.hit.passage.text for source in sources],
         "metadata": _metadata(bibliography),
-        "distances": [source.hit.score for source in sources],  # shown as relevance: larger is nearer
     }
     return {"type": "source", "data": data}
 

@@ -27,11 +27,10 @@ def of_one_file(*sources: Source, page: int | None = None) -> Bibliography:
     return replace(given, retrieved=replace(given.retrieved, sources=same))
 
 
-def test_every_source_with_its_text_score_name_and_address() -> None:
+def test_every_source_with_its_text_name_and_address() -> None:
     told = event(bibliography())
     assert told["type"] == "source"
     assert told["data"]["document"] == list(TEXTS)
-    assert told["data"]["distances"] == [0.5, 0.5, 0.5]
     assert told["data"]["metadata"] == [
         {"source": "https://hats.example/v1/files/file-1/content", "external": True, "name": "colours-1.pdf"},
         {
