@@ -55,6 +55,13 @@ export function bytes(count) {
   return `${number(count / 1000 ** power, { maximumFractionDigits: power ? 1 : 0 })} ${units[power]}`;
 }
 
+/** A length of time in seconds, to two digits: "3.1 ms", "12 s"; a dash for null. */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  const [value, unit] = seconds < 1 ? [seconds * 1000, "ms"] : [seconds, "s"];
+  return `${number(value, { maximumSignificantDigits: 2 })}\u00a0${unit}`;
+}
+
 /** A moment in seconds since 1970 as the reader's date and time. */
 export function moment(seconds) {
   return new Intl.DateTimeFormat(tag(), { dateStyle: "medium", timeStyle: "short" }).format(new Date(seconds * 1000));
