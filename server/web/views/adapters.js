@@ -80,9 +80,9 @@ async function read(signal) {
 
 function Table({ adapters, used }) {
   const head = [["adapter"], ["points"], ["rank", "number spare"], ["size", "number spare"], ["requests", "number"], ["errors", "number"], ["used", "spare"], ["created", "spare"]];
-  return html`<div class="scroll card">
+  return html`<p class="faint">${t("caption", { n: adapters.length, base: session.value.base })}</p>
+  <div class="scroll card">
     <table class="adapters">
-      <caption>${t("caption", { n: adapters.length, base: session.value.base })}</caption>
       <thead><tr>${head.map(([key, kind]) => html`<th scope="col" class=${kind}>${t(key)}</th>`)}</tr></thead>
       <tbody>${adapters.map((adapter) => html`<${Row} key=${adapter.name} adapter=${adapter} count=${used.of(adapter.name)} />`)}</tbody>
     </table>

@@ -36,7 +36,7 @@ const t = translator({
     register: "Register",
     see: "To {name}",
     sending: "Sending, {share}",
-    source: "Source",
+    source: "Address",
     sourceHint: "hf://org/repo, s3://bucket/folder or a folder of the server, where the operator allows it.",
     stop: "Stop",
     title: "Register an adapter",
@@ -45,7 +45,7 @@ const t = translator({
     tryIt: "Try it in a chat",
     url: "A source that the server reads",
     wayOut: "The way out",
-    where: "Where it comes from",
+    where: "Origin",
     all: "All adapters",
   },
   pt: {
@@ -71,7 +71,7 @@ const t = translator({
     register: "Registrar",
     see: "Ver {name}",
     sending: "Enviando, {share}",
-    source: "Origem",
+    source: "Endereço",
     sourceHint: "hf://org/repo, s3://bucket/pasta ou uma pasta do servidor, onde o operador permite.",
     stop: "Parar",
     title: "Registrar um adaptador",
@@ -80,7 +80,7 @@ const t = translator({
     tryIt: "Testar em uma conversa",
     url: "Uma origem que o servidor lê",
     wayOut: "A saída",
-    where: "De onde vem",
+    where: "Origem",
     all: "Todos os adaptadores",
   },
 });
@@ -96,7 +96,7 @@ export function NewAdapter({ of }) {
   const [stage, setStage] = useState({}); // one of {doing, share}, {error}, {taken, isNew}, {staging}
   const [round, setRound] = useState(0); // a new one has a new chooser, which shows no file
   const flight = useRef(null);
-  const { data: known, reload } = useLoaded((signal) => get("/v1/adapters", {}, { signal }).then(({ data }) => new Map(data.map((one) => [one.name, one.versions.map(({ id }) => id)]))));
+  const { data: known, reload } = useLoaded(versionsByName);
   useEffect(() => {
     if (of) change({ name: of });
     return () => flight.current?.abort();
@@ -147,9 +147,9 @@ export function NewAdapter({ of }) {
         <legend>${t("where")}</legend>
         <div class="row" role="radiogroup" aria-label=${t("where")}>${["files", "url"].map((from) => html`<label class="row"><input type="radio" name="origin" checked=${given.from === from} onChange=${() => change({ from })} /> ${t(from)}</label>`)}</div>
         ${given.from === "files"
-          ? html`<${Picker} key=${round} files=${given.files} onFiles=${take} />`
-          : html`<${Field} label=${t("source")} hint=${t("sourceHint")}><input value=${given.source} spellcheck=${false} onInput=${(event) => change({ source: event.target.value })} /><//>`}
-        <${Field} label=${t("name")} hint=${given.name && known ? t(isThere ? "nameIsThere" : "nameIsNew") : ""}>
+          ? html`<${Picker} key=${`files ${round}`} files=${given.files} onFiles=${take} />`
+          : html`<${Field} key="source" label=${t("source")} hint=${t("sourceHint")}><input value=${given.source} spellcheck=${false} onInput=${(event) => change({ source: event.target.value })} /><//>`}
+        <${Field} key="name" label=${t("name")} hint=${given.name && known ? t(isThere ? "nameIsThere" : "nameIsNew") : ""}>
           <input list="adapter-names" required maxlength="96" pattern="[A-Za-z0-9][A-Za-z0-9._:\\-]*" autocomplete="off" spellcheck=${false} value=${given.name} onInput=${(event) => change({ name: event.target.value })} />
         <//>
         <datalist id="adapter-names">${[...(known?.keys() ?? [])].map((name) => html`<option value=${name} />`)}</datalist>
@@ -160,10 +160,18 @@ export function NewAdapter({ of }) {
       <${Progress} stage=${stage} />
       <${Refused} error=${stage.error} onConvert=${convertAnd} />
       <div class="row">
-        ${busy ? html`<button type="button" onClick=${() => flight.current.abort()}>${t("stop")}</button>` : html`<button class="main" disabled=${!ready}>${t("register")}</button>`}
+        ${stage.staging && html`<a class="button" href=${`#/adapters/${encodeURIComponent(given.name.trim())}`}>${t("see", { name: given.name.trim() })}</a>`}
+        ${stage.doing && html`<button type="button" onClick=${() => flight.current.abort()}>${t("stop")}</button>`}
+        ${!busy && html`<button class="main" disabled=${!ready}>${t("register")}</button>`}
       </div>
     </form>
   </div>`;
+}
+
+/** Ids of versions by name; a name without any is not there yet. */
+async function versionsByName(signal) {
+  const { data } = await get("/v1/adapters", {}, { signal });
+  return new Map(data.filter((one) => one.versions.length).map((one) => [one.name, one.versions.map(({ id }) => id)]));
 }
 
 function change(part) {
