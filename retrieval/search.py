@@ -13,7 +13,7 @@ import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,7 +31,7 @@ from retrieval.errors import (
     StoreNotFound,
 )
 from retrieval.filters import Filter
-from retrieval.index.candidates import Candidate, Question, candidates
+from retrieval.index.candidates import Candidate, Question, candidate_depth, candidates
 from retrieval.index.damage import IndexDamaged
 from retrieval.index.scratch import Scratch
 from retrieval.index.store_cache import StoreCache
@@ -118,6 +118,16 @@ class Searcher:
             if options.ranker == "rerank":
                 return self._reranked(question, indexes, options)
             return self._best(question, indexes, options, options.max_num_results, options.score_threshold)
+
+    def ahead(self, store_ids: Sequence[str], text: str, options: SearchOptions) -> None:
+        """Look up the words of a question whose vector is still being made; the search that follows finds them done.
+
+        Whatever is wrong, that search tells.
+        """
+        with suppress(RetrievalError), _told():
+            for store_id in dict.fromkeys(store_ids):
+                index = self._current(store_id, options)
+                index.lexical.search(text, candidate_depth(_wanted(options)), index.selection(options.filter))
 
     def details(self, store_id: str) -> dict[str, Any]:
         """Which index answers for a store, how large it is, and its languages; raises as `search`."""
@@ -255,7 +265,7 @@ class Searcher:
 
     def _reranked(self, question: Question, indexes: Sequence[StoreIndex], options: SearchOptions) -> list[Hit]:
         assert self._reranker is not None
-        hits = self._best(question, indexes, options, max(RERANKED, options.max_num_results), 0.0)
+        hits = self._best(question, indexes, options, _wanted(options), 0.0)
         scores = self._reranker.scores(question.text, [hit.passage.text for hit in hits])
         judged = [
             Hit(passage=hit.passage, score=float(score), dense=hit.dense, lexical=hit.lexical)
@@ -264,6 +274,11 @@ class Searcher:
         ]
         judged.sort(key=lambda hit: (-hit.score, hit.passage.chunk_id))
         return judged[: options.max_num_results]
+
+
+def _wanted(options: SearchOptions) -> int:
+    """How many hits the indexes are asked for."""
+    return max(RERANKED, options.max_num_results) if options.ranker == "rerank" else options.max_num_results
 
 
 def _scratch(folder: Path) -> Scratch | None:

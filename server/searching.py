@@ -49,7 +49,7 @@ async def search(
         vectors: Vectors | None = None
         if options.ranker != "lexical":
             with services.metrics.retrieval.stage("embed"):
-                vectors = await services.query_vectors.vectors(queries)
+                vectors = await _embedded(services, stores, queries, options)
         with services.metrics.retrieval.stage("search"):
             found = await asyncio.gather(
                 *(
@@ -66,6 +66,19 @@ async def search(
             )
     services.store_use.note(stores)
     return found[0] if len(found) == 1 else _merged(found, options.max_num_results)
+
+
+async def _embedded(
+    services: Services, stores: Sequence[str], queries: Sequence[str], options: SearchOptions
+) -> Vectors:
+    """The questions' vectors; beside the first of them its words are looked up, which needs no vector."""
+    making = asyncio.ensure_future(services.query_vectors.vectors(queries))
+    try:
+        if options.ranker != "dense":
+            await run_in(services.retrieval_pool, services.searcher.ahead, stores, queries[0], options)
+        return await making
+    finally:
+        making.cancel()
 
 
 def _searchable(store_ids: Sequence[str], caller: Caller, services: Services, assistant: Assistant | None) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +49,28 @@ def ingest(client: openai.OpenAI, name: str, file_ids: Sequence[str]) -> tuple[V
     if counts.completed != counts.total:
         raise RuntimeError(f"{counts.total - counts.completed} of {counts.total} files were not completed")
     return store, seconds
+
+
+class Searches:
+    """Searches over one connection that stays open, without a client's own work: what the server takes."""
+
+    def __init__(self, port: int) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+
+    def seconds(self, store_id: str, question: str, ranker: str, limit: int) -> float:
+        """From sending the question to having the whole answer."""
+        body = {"query": question, "max_num_results": limit, "ranking_options": {"ranker": ranker}}
+        sent = json.dumps(body).encode()
+        started = time.perf_counter()
+        self._connection.request(
+            "POST", f"/v1/vector_stores/{store_id}/search", sent, {"Content-Type": "application/json"}
+        )
+        answer = self._connection.getresponse()
+        content = answer.read()
+        seconds = time.perf_counter() - started
+        if answer.status != 200:
+            raise RuntimeError(f"a search was answered {answer.status}: {content.decode()}")
+        return seconds
 
 
 def search(client: openai.OpenAI, store_id: str, question: str, ranker: str, limit: int) -> tuple[list[str], float]:

@@ -49,10 +49,10 @@ def measure(corpus: Corpus, questions: Sequence[str], n_chunks: int, folder: Pat
         _until_settled(server, store_id)
         say(f"\n### {n_chunks} chunks in {n_chunks // FILE_CHUNKS} files\n")
         say("| search, one at a time | p50 ms | p99 ms |\n|---|---|---|")
-        asked = iter(questions)
+        asked, searches = iter(questions), client.Searches(server.port)
         share = len(questions) // len(RANKERS)
         for ranker in RANKERS:
-            seconds = [client.search(api, store_id, next(asked), ranker, 10)[1] for _ in range(share)]
+            seconds = [searches.seconds(store_id, next(asked), ranker, 10) for _ in range(share)]
             say(f"| {ranker} | {_ms(percentile(seconds, 0.5))} | {_ms(percentile(seconds, 0.99))} |")
         say("\n| change | |\n|---|---|")
         for name, figure in _changes(api, store_id):

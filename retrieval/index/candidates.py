@@ -41,6 +41,11 @@ class Candidate:
     lexical: float | None
 
 
+def candidate_depth(n_results: int) -> int:
+    """How many candidates of each kind are looked at for so many results."""
+    return max(MIN_DEPTH, DEPTH_PER_RESULT * n_results)
+
+
 def candidates(
     question: Question, index: StoreIndex, n_results: int, selection: Selection | None
 ) -> tuple[list[Candidate], float]:
@@ -48,7 +53,7 @@ def candidates(
 
     That is -1 when there are no others.
     """
-    depth = max(MIN_DEPTH, DEPTH_PER_RESULT * n_results)
+    depth = candidate_depth(n_results)
     dense, lexical, vector = index.dense, index.lexical, question.vector
     by_vector = by_words = NOTHING
     if dense is not None and vector is not None and question.ranker != "lexical":

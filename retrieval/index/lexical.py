@@ -50,6 +50,9 @@ class _Word(NamedTuple):
     idf: float  # the largest of its forms
 
 
+_Asking = tuple[str, int, int]  # the question, how many, the identity of the selection
+
+
 class _View(NamedTuple):
     """What searches see until the next change."""
 
@@ -57,6 +60,7 @@ class _View(NamedTuple):
     languages: dict[str, int]
     one_stemmer: bool  # all chunks are stemmed, and by the same one
     asked: dict[str, _Question]  # the last few
+    found: dict[_Asking, tuple[Selection | None, Found]]  # what the last few searches gave
 
 
 class _Question(NamedTuple):
@@ -129,16 +133,16 @@ class LexicalIndex:
         """The k best chunks that share a word with the question, best first.
 
         A score is BM25 ÷ Σ idf·(k₁+1), the share of the question's weight that the chunk covers, 0 to 1. IndexDamaged.
+        The last few answers are kept until the next change: words are looked up while the question is still embedded.
         """
         view = self._view
-        searcher, asked = view.searcher, self._question(question, view)
-        found = NOTHING
-        if not k or (selection is not None and not len(selection.numbers)):
-            return found
-        for query in (asked.first, asked.every):  # the second seldom: when all that is left are words like "the"
-            if query is not None and len(found.ids) < k:
-                found = self._chosen(searcher, asked, query, k, selection)
-        return found
+        asking = question, k, id(selection)
+        kept = view.found.get(asking)
+        if kept is None:
+            if len(view.found) >= MOST_ASKED:
+                view.found.clear()
+            kept = view.found[asking] = selection, self._search(question, k, selection, view)  # keeps the id's owner
+        return kept[1]
 
     @damage_told(Exception)
     def scores(self, question: str, chunk_ids: Ids) -> NDArray[np.float64]:
@@ -152,6 +156,16 @@ class LexicalIndex:
         found = _found(searcher, asked, limited, len(chunk_ids))
         by_id = dict(zip(found.ids.tolist(), found.scores.tolist(), strict=True))
         return np.array([by_id.get(chunk_id, 0.0) for chunk_id in chunk_ids.tolist()])
+
+    def _search(self, question: str, k: int, selection: Selection | None, view: _View) -> Found:
+        searcher, asked = view.searcher, self._question(question, view)
+        found = NOTHING
+        if not k or (selection is not None and not len(selection.numbers)):
+            return found
+        for query in (asked.first, asked.every):  # the second seldom: when all that is left are words like "the"
+            if query is not None and len(found.ids) < k:
+                found = self._chosen(searcher, asked, query, k, selection)
+        return found
 
     def _chosen(
         self, searcher: tantivy.Searcher, asked: _Question, query: tantivy.Query, k: int, selection: Selection | None
@@ -184,7 +198,7 @@ class LexicalIndex:
         counts = searcher.terms_with_prefix("language", "")
         languages = dict(sorted(counts, key=lambda entry: -entry[1]))
         stemmers = {STEMMERS.get(language) for language in languages}
-        self._view = _View(searcher, languages, len(stemmers) == 1 and None not in stemmers, {})
+        self._view = _View(searcher, languages, len(stemmers) == 1 and None not in stemmers, {}, {})
 
     def _question(self, text: str, view: _View) -> _Question:
         """A question in this store; asked for twice by a hybrid search."""

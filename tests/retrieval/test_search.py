@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from retrieval.errors import OtherEmbedder, QueryInvalid, SearchFailed, StoreExpired, StoreNotFound
 from retrieval.filters import parse_filter
+from retrieval.index.lexical import LexicalIndex
 from retrieval.index.tending import Tending
 from retrieval.search import Searcher, SearchOptions
 from tests.retrieval.library import Library, embedded, found, texts_of
@@ -333,3 +334,25 @@ def test_searches_in_threads_while_files_come_and_go(library: Library, searcher:
         thread.join()
     assert failures == []
     assert kept.file_id in {hit.passage.file_id for hit in found(searcher, store, "rent", max_num_results=50)}
+
+
+@pytest.mark.parametrize("ranker", ["hybrid", "lexical"])
+def test_words_looked_up_ahead_are_those_of_the_search(
+    library: Library, searcher: Searcher, store: str, ranker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.put(store, [RENT, NOTICE])
+    options = SearchOptions(ranker=ranker)  # type: ignore[arg-type]
+    vector = embedded("rent")
+    before = searcher.search([store], "rent", vector, options)
+    library.put(store, ["Rent again."])
+    searcher.ahead([store], "rent", options)
+    asked = []
+    looked_up = LexicalIndex._search
+    monkeypatch.setattr(LexicalIndex, "_search", lambda *given: asked.append(given) or looked_up(*given))
+    found = searcher.search([store], "rent", vector, options)
+    assert not asked
+    assert len(found) == len(before) + 1  # and a change is never missed for it
+
+
+def test_looking_up_ahead_leaves_telling_to_the_search(searcher: Searcher, store: str) -> None:
+    searcher.ahead(["vs_none", store], "rent", SearchOptions())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,6 +48,10 @@ class Scripted:
     def __init__(self, found: dict[str, Any]) -> None:
         self.found = found
         self.asked: list[tuple[list[str], str, Any, str]] = []
+        self.words: list[tuple[list[str], str]] = []
+
+    def ahead(self, store_ids: Sequence[str], text: str, options: SearchOptions) -> None:
+        self.words.append((list(store_ids), text))
 
     def search(self, store_ids: Sequence[str], text: str, vector: Any, options: SearchOptions) -> list[Hit]:
         self.asked.append((list(store_ids), text, vector, threading.current_thread().name))
@@ -83,6 +88,27 @@ async def test_questions_are_embedded_together_and_merged_by_the_best_score(serv
         ([store.id], "bb", 2),
     ]
     assert all(thread.startswith("retrieval") for *_, thread in searcher.asked)
+
+
+async def test_words_are_looked_up_beside_the_embedding(services: Services) -> None:
+    store = services.stores.create("local")
+    served, searcher, vectors = scripted(services, {"a": [hit(1, 0.5)]})
+    looked_up = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def slow(texts: Sequence[str]) -> Any:
+        await looked_up.wait()  # for ever, if the words wait for the vectors
+        return np.ones((len(texts), 1), dtype=np.float32)
+
+    def ahead(store_ids: Sequence[str], text: str, options: SearchOptions) -> None:
+        searcher.words.append((list(store_ids), text))
+        loop.call_soon_threadsafe(looked_up.set)
+
+    searcher.ahead, vectors.vectors = ahead, slow  # type: ignore[method-assign]
+    await search(served, LOCAL, [store.id], ["a"], SearchOptions())
+    assert searcher.words == [([store.id], "a")]
+    await search(served, LOCAL, [store.id], ["a"], SearchOptions(ranker="dense"))
+    assert len(searcher.words) == 1
 
 
 async def test_words_need_no_vector(services: Services) -> None:
