@@ -3,6 +3,7 @@
 import { Lexer, Marked } from "marked";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { pieces } from "./citation_markers.js";
+import { copy } from "./clipboard.js";
 import { html } from "./html.js";
 import "./vendor/purify.js"; // a script of the older kind, which leaves its name on the window
 import { language, translator } from "./words.js";
@@ -116,16 +117,16 @@ function citation(number) {
 
 function addCopyButton(block) {
   const head = element("div", "code-head");
-  const copy = element("button", "small plain", t("copy"));
-  copy.type = "button";
-  copy.setAttribute("aria-live", "polite");
+  const button = element("button", "small plain", t("copy"));
+  button.type = "button";
+  button.setAttribute("aria-live", "polite");
   const code = block.textContent;
-  copy.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(code);
-    copy.textContent = t("copied");
-    setTimeout(() => (copy.textContent = t("copy")), 1500);
+  button.addEventListener("click", async () => {
+    await copy(code);
+    button.textContent = t("copied");
+    setTimeout(() => (button.textContent = t("copy")), 1500);
   });
-  head.append(element("span", "faint", block.dataset.language || t("code")), copy);
+  head.append(element("span", "faint", block.dataset.language || t("code")), button);
   block.tabIndex = 0; // it scrolls, also by keyboard
   const frame = element("div", "code-frame");
   block.replaceWith(frame);

@@ -1,6 +1,7 @@
 // Small parts that several views use. They carry meaning in HTML's own elements, so that keyboards and screen readers work.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError } from "./api.js";
+import { copy } from "./clipboard.js";
 import { html } from "./html.js";
 import { translator } from "./words.js";
 
@@ -103,12 +104,12 @@ export function Question({ title, children, yes, onYes, onClose }) {
 /** Puts text into the clipboard, and says so. */
 export function CopyButton({ text, label = t("copy") }) {
   const [copied, setCopied] = useState(false);
-  const copy = async () => {
-    await navigator.clipboard.writeText(text);
+  const press = async () => {
+    await copy(text);
     setCopied(true);
     setTimeout(() => setCopied(false), 1500);
   };
-  return html`<button type="button" class="small" onClick=${copy}><span aria-live="polite">${copied ? t("copied") : label}</span></button>`;
+  return html`<button type="button" class="small" onClick=${press}><span aria-live="polite">${copied ? t("copied") : label}</span></button>`;
 }
 
 /** A state in a word, with a colour that only repeats it: good, warn, bad, or none. */
@@ -131,17 +132,20 @@ export function Nothing({ children }) {
 export function useLoaded(load, inputs = [], { every = 0 } = {}) {
   const [state, setState] = useState({ data: null, error: null });
   const [round, setRound] = useState(0);
+  const isLoading = useRef(false);
   const reload = useRef(() => setRound((number) => number + 1)).current;
   useEffect(() => {
     const stop = new AbortController();
+    isLoading.current = true;
     load(stop.signal)
       .then((data) => stop.signal.aborted || setState({ data, error: null }))
-      .catch((error) => stop.signal.aborted || setState((before) => ({ data: before.data, error })));
+      .catch((error) => stop.signal.aborted || setState((before) => ({ data: before.data, error })))
+      .finally(() => stop.signal.aborted || (isLoading.current = false));
     return () => stop.abort();
   }, [...inputs, round]);
   useEffect(() => {
     if (!every) return undefined;
-    const timer = setInterval(() => document.hidden || reload(), every);
+    const timer = setInterval(() => document.hidden || isLoading.current || reload(), every); // a slow answer is waited for
     return () => clearInterval(timer);
   }, [every]);
   return { ...state, reload };

@@ -6,7 +6,7 @@ const OPENAIS = (
 ).split(" ");
 
 /** For a shell: `needsKey` tells whether to send one. */
-export function asCurl(origin, body, { needsKey = true } = {}) {
+export function asShell(origin, body, { needsKey = true } = {}) {
   return [
     `curl ${body.stream ? "-N " : ""}${shell(`${origin}/v1/chat/completions`)}`,
     ...(needsKey ? [`  -H "Authorization: Bearer $MANYHATS_API_KEY"`] : []),

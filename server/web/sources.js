@@ -14,7 +14,7 @@ const t = translator({
     dropped: { one: "1 more was found and left out", other: "{n} more were found and left out" },
     duplicate: "another source says it already",
     none: "Nothing was found.",
-    open: "Source {n}: {filename}. Open the passage in its file",
+    open: "Open the passage in its file",
     page: "page {n}",
     part: "A part of the file; more stands before or after it.",
     passage: "Passage {n}",
@@ -23,6 +23,7 @@ const t = translator({
     room: "no room left in the context",
     score: "score {score}",
     skipped: "Nothing was searched for: {why}",
+    source: "Source",
     sources: "Sources",
   },
   pt: {
@@ -32,7 +33,7 @@ const t = translator({
     dropped: { one: "Mais 1 foi encontrada e ficou de fora", other: "Mais {n} foram encontradas e ficaram de fora" },
     duplicate: "outra fonte já diz o mesmo",
     none: "Nada foi encontrado.",
-    open: "Fonte {n}: {filename}. Abrir o trecho no arquivo",
+    open: "Abrir o trecho no arquivo",
     page: "página {n}",
     part: "Uma parte do arquivo; há mais texto antes ou depois.",
     passage: "Trecho {n}",
@@ -41,6 +42,7 @@ const t = translator({
     room: "não cabia mais no contexto",
     score: "pontuação {score}",
     skipped: "Nada foi buscado: {why}",
+    source: "Fonte",
     sources: "Fontes",
   },
 });
@@ -71,9 +73,9 @@ export function Sources({ answer, chosen = null, onChoose, stores = [], assistan
 
 function Passage({ source, cited, onChoose }) {
   return html`<li class=${cited ? "cited" : ""}>
-    <button type="button" aria-label=${t("open", { n: source.number, filename: source.filename })} onClick=${() => onChoose(source.number)}>
+    <button type="button" title=${t("open")} onClick=${() => onChoose(source.number)}>
       <span class="source-head">
-        <span class="source-number">${source.number}</span>
+        <span class="source-number"><span class="hidden">${t("source")} </span>${source.number}</span>
         <span class="source-file">${source.filename}</span>
         ${cited && html`<${Badge} kind="good">${t("cited")}<//>`}
       </span>
@@ -101,7 +103,7 @@ function Dropped({ dropped }) {
   return html`<details class="faint">
     <summary>${t("dropped", { n: dropped.length })}</summary>
     <ul>
-      ${dropped.map((one) => html`<li>${one.filename}: ${t(one.reason)} <${Where} source=${one} /></li>`)}
+      ${dropped.map((one) => html`<li>${one.filename}: ${t(one.reason)}<br /><${Where} source=${one} /></li>`)}
     </ul>
   </details>`;
 }

@@ -30,8 +30,12 @@ export default function Chat({ path }) {
   const ready = models.value !== null;
   useEffect(() => {
     if (!ready) return;
-    if (named) openNew(named);
-    else if (!current.value) openLast();
+    if (named) {
+      openNew(named);
+      history.replaceState(null, "", "#/chat"); // coming back to it is coming back to this conversation
+    } else if (!current.value) {
+      openLast();
+    }
   }, [named, ready]);
   const conversation = current.value;
   return html`<div class="chat">

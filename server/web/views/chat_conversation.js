@@ -113,7 +113,14 @@ function Composer({ id, onSend, onStop }) {
     setText(next);
     drafts.set(id, next);
   };
-  useEffect(() => matchMedia("(pointer: fine)").matches && area.current.focus({ preventScroll: true }), []);
+  const opened = useRef(false);
+  useEffect(() => {
+    // A button that was pressed and went must not take the focus along; a page that has just come keeps its own order.
+    const at = document.activeElement;
+    const isFree = opened.current ? at === document.body : at.closest(".chat");
+    if (isFree && matchMedia("(pointer: fine)").matches) area.current.focus({ preventScroll: true });
+    opened.current = true;
+  }, [Boolean(onStop)]);
   const submit = (event) => {
     event.preventDefault();
     if (onStop || !text.trim()) return;

@@ -4,7 +4,7 @@ import { key } from "../api.js";
 import { asked, requestBody } from "../conversation.js";
 import { html } from "../html.js";
 import { CopyButton, Dialog } from "../parts.js";
-import { asCurl, asPython } from "../request_as.js";
+import { asShell, asPython } from "../request_as.js";
 import { translator } from "../words.js";
 import { drafts } from "./chat_store.js";
 
@@ -16,7 +16,7 @@ const t = translator({
 export function RequestDialog({ conversation, onClose }) {
   const [kind, setKind] = useState("curl");
   const body = requestBody(asking(conversation));
-  const code = kind === "curl" ? asCurl(location.origin, body, { needsKey: key.value !== "" }) : asPython(location.origin, body);
+  const code = kind === "curl" ? asShell(location.origin, body, { needsKey: key.value !== "" }) : asPython(location.origin, body);
   return html`<${Dialog} wide title=${t("title")} onClose=${onClose}>
     <div class="stack">
       <p class="faint">${t("what")}</p>

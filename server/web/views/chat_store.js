@@ -15,8 +15,11 @@ export const unkept = signal(null);
 /** What was typed and not sent yet, by conversation. */
 export const drafts = new Map();
 
+/** An empty conversation; what was typed and set in one without a turn stays. */
 export function openNew(model = usualModel()) {
-  open(newConversation({ id: crypto.randomUUID?.() ?? String(Math.random()), model, created: Date.now() / 1000 }));
+  const before = current.value;
+  if (before && !before.turns.length) open({ ...before, model });
+  else open(newConversation({ id: crypto.randomUUID?.() ?? String(Math.random()), model, created: Date.now() / 1000 }));
 }
 
 export function open(conversation) {

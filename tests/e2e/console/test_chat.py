@@ -59,6 +59,13 @@ HESITATES = """() => {
 }"""
 
 
+def chat_with(console: Console, model: str) -> Page:
+    """The page with a new conversation; it is there when its model is chosen."""
+    page = console.go(f"chat/{model}")
+    expect(page.get_by_role("combobox", name="Model")).to_have_value(model)
+    return page
+
+
 def ask(page: Page, text: str) -> None:
     message = page.get_by_role("textbox", name="Message")
     message.fill(text)
@@ -70,7 +77,7 @@ def answers(page: Page) -> Locator:
 
 
 def test_an_answer_names_its_sources_and_a_citation_opens_the_file(console: Console) -> None:
-    page = console.go("chat/demo-guide")
+    page = chat_with(console, "demo-guide")
     ask(page, QUESTION)
     answer = answers(page)
     expect(answer).to_contain_text(NINE)
@@ -91,7 +98,7 @@ def test_an_answer_names_its_sources_and_a_citation_opens_the_file(console: Cons
 
 
 def test_stop_keeps_what_was_said(console: Console) -> None:
-    page = console.go("chat/demo")
+    page = chat_with(console, "demo")
     page.evaluate(HESITATES)
     ask(page, "Well?")
     expect(answers(page)).to_contain_text("Well, hm")
@@ -105,7 +112,7 @@ def test_stop_keeps_what_was_said(console: Console) -> None:
 
 
 def test_an_edited_question_takes_what_came_after_it_along(console: Console) -> None:
-    page = console.go("chat/shout")
+    page = chat_with(console, "shout")
     ask(page, "Who are you?")
     expect(answers(page).first).to_contain_text("shout ·")
     expect(page.get_by_role("button", name="Send")).to_be_visible()
@@ -124,7 +131,7 @@ def test_an_edited_question_takes_what_came_after_it_along(console: Console) -> 
 
 
 def test_conversations_are_kept_renamed_and_deleted_after_a_question(console: Console) -> None:
-    page = console.go("chat/demo")
+    page = chat_with(console, "demo")
     ask(page, "Who are you?")
     expect(page.get_by_role("button", name="Answer again")).to_be_visible()
     page.get_by_role("button", name="Rename").click()
@@ -141,7 +148,7 @@ def test_conversations_are_kept_renamed_and_deleted_after_a_question(console: Co
 
 
 def test_settings_are_in_the_exact_request_and_the_key_is_not(console: Console) -> None:
-    page = console.go("chat/pirate")
+    page = chat_with(console, "pirate")
     page.get_by_role("textbox", name="Message").fill("It's 'quoted'")
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("System prompt").fill("Be brief.")
@@ -160,7 +167,7 @@ def test_settings_are_in_the_exact_request_and_the_key_is_not(console: Console) 
 
 def test_an_error_of_the_server_is_told_and_the_question_stays(console: Console) -> None:
     console.meant("404")
-    page = console.go("chat/no-such-model")
+    page = chat_with(console, "no-such-model")
     ask(page, "Hello?")
     expect(answers(page).get_by_role("alert")).to_contain_text("model_not_found")
     expect(page.get_by_role("article", name="Question")).to_contain_text("Hello?")
@@ -170,7 +177,7 @@ def test_an_error_of_the_server_is_told_and_the_question_stays(console: Console)
 def test_hostile_text_of_a_document_is_only_text(console: Console, client: openai.OpenAI, store: VectorStore) -> None:
     name = '<img src=x onerror="window.pwned=1">.md'
     client.vector_stores.files.upload_and_poll(vector_store_id=store.id, file=(name, HOSTILE.encode()))
-    page = console.go("chat/demo")
+    page = chat_with(console, "demo")
     said = dialogs_of(page)
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("From these stores").check()
@@ -184,7 +191,7 @@ def test_hostile_text_of_a_document_is_only_text(console: Console, client: opena
 
 
 def test_hostile_text_of_a_model_is_drawn_without_effect(console: Console) -> None:
-    page = console.go("chat/demo")
+    page = chat_with(console, "demo")
     said = dialogs_of(page)
     source = {
         "number": 1,
@@ -244,8 +251,21 @@ def harmless(page: Page, said: list[str]) -> None:
 def test_it_fits_a_telephone(new_console: Callable[..., Console], server: str, scheme: str) -> None:
     console = new_console(server, viewport={"width": 360, "height": 740}, color_scheme=scheme, locale="pt-BR")
     page = console.go("chat/demo-guide")
+    expect(page.get_by_role("combobox", name="Modelo")).to_have_value("demo-guide")
     message = page.get_by_role("textbox", name="Mensagem")
     message.fill(QUESTION)
     message.press("Enter")
     expect(page.get_by_role("button", name="Responder de novo")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_the_focus_is_never_lost(console: Console) -> None:
+    page = chat_with(console, "demo")
+    page.evaluate(HESITATES)
+    message = page.get_by_role("textbox", name="Message")
+    page.get_by_role("button", name="Who are you?").click()
+    expect(message).to_be_focused()
+    page.get_by_role("button", name="Stop").click()
+    expect(message).to_be_focused()
+    page.get_by_role("button", name="New conversation").click()
+    expect(message).to_be_focused()

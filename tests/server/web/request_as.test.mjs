@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { test } from "node:test";
-import { asCurl, asPython, python, shell } from "../../../server/web/request_as.js";
+import { asShell, asPython, python, shell } from "../../../server/web/request_as.js";
 
 const NASTY = `'"\\ $HOME \`id\` !! %s \n\t\r\u0007\u2028 é 🎩 \ud800 </script> {x} #'`;
 const BODY = {
@@ -24,7 +24,7 @@ function run(program, words, input) {
 }
 
 test("curl gets the body byte for byte, and the key from the environment", () => {
-  const command = asCurl("http://127.0.0.1:8000", BODY).replace(/^curl /, 'printf "%s\\0" ');
+  const command = asShell("http://127.0.0.1:8000", BODY).replace(/^curl /, 'printf "%s\\0" ');
   const words = run("sh", ["-c", `MANYHATS_API_KEY=secret; ${command}`]).split("\0");
   assert.deepEqual(words.slice(0, -2), [
     "-N", "http://127.0.0.1:8000/v1/chat/completions", "-H", "Authorization: Bearer secret", "-H", "Content-Type: application/json", "-d",
@@ -33,7 +33,7 @@ test("curl gets the body byte for byte, and the key from the environment", () =>
 });
 
 test("curl sends no key where none is needed", () => {
-  assert.ok(!asCurl("http://x", BODY, { needsKey: false }).includes("Authorization"));
+  assert.ok(!asShell("http://x", BODY, { needsKey: false }).includes("Authorization"));
 });
 
 const READ_BACK = `
