@@ -119,7 +119,7 @@ def test_a_version_is_added_used_and_taken_back(
     page = console.go("adapters")
     row = page.get_by_role("row", name=tossed)
     expect(row).to_contain_text("loaded")
-    expect(row.get_by_role("cell").nth(3)).to_have_text("3")  # requests
+    expect(row.get_by_role("cell").nth(3)).to_have_text("4")  # requests
 
 
 def test_a_canary_a_pin_and_what_goes(console: Console, coin: dict[str, Any], http: httpx2.Client) -> None:
