@@ -32,7 +32,7 @@ def test_one_is_made_tried_changed_and_removed(console: Console, http: httpx2.Cl
     page = console.go("assistants")
     page.get_by_role("link", name="New assistant").click()
     page.get_by_role("textbox", name="Name").fill("night porter")
-    page.get_by_label("Model").select_option("guide")
+    page.get_by_label("Model", exact=True).select_option("guide")
     page.get_by_role("textbox", name="Instructions").fill("Answer in one sentence.")
     page.get_by_label("demo-documents").check()
     page.get_by_role("spinbutton", name="Passages at most").fill("2")
