@@ -12,7 +12,7 @@ const t = translator({
     back: "All vector stores",
     dense: "Dense: meaning",
     filters: "Filters over attributes, as JSON",
-    filtersHint: 'For example {example}',
+    filtersHint: "For example {example}",
     found: { one: "{n} passage in {ms} ms", other: "{n} passages in {ms} ms" },
     hybrid: "Hybrid: both",
     less: "Less",
@@ -35,7 +35,7 @@ const t = translator({
     back: "Todas as bases",
     dense: "Dense: significado",
     filters: "Filtros sobre atributos, em JSON",
-    filtersHint: 'Por exemplo {example}',
+    filtersHint: "Por exemplo {example}",
     found: { one: "{n} trecho em {ms} ms", other: "{n} trechos em {ms} ms" },
     hybrid: "Hybrid: os dois",
     less: "Menos",
@@ -75,6 +75,10 @@ export function Search({ store }) {
   const [search, setSearch] = useState(null); // what the columns search for
   const rankers = ["hybrid", "dense", "lexical", ...(session.value.reranker ? ["rerank"] : [])];
   const bind = (key) => ({ value: given[key], onInput: (event) => setGiven({ ...given, [key]: event.target.value }) });
+  const refuse = (failure) => {
+    setError(failure);
+    setSearch(null);
+  };
   const submit = (event) => {
     event.preventDefault();
     setError(null);
@@ -104,7 +108,7 @@ export function Search({ store }) {
       </details>
       <${Failure} error=${error} />
     </form>
-    ${search && html`<div class="columns">${rankers.map((ranker) => html`<${Column} key=${ranker} store=${store} ranker=${ranker} search=${search} onRefused=${setError} />`)}</div>`}
+    ${search && html`<div class="columns">${rankers.map((ranker) => html`<${Column} key=${ranker} store=${store} ranker=${ranker} search=${search} onRefused=${refuse} />`)}</div>`}
   </div>`;
 }
 

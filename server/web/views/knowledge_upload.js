@@ -155,7 +155,7 @@ function List({ uploads }) {
         ? html`<button type="button" class="small" onClick=${() => uploads.cancel()}>${t("stopAll")}</button>`
         : html`<button type="button" class="small" onClick=${() => uploads.clear()}>${t("clear")}</button>`}
     </div>
-    <progress aria-label=${t("progress")} value=${sentShare(items)}></progress>
+    ${going > 0 && html`<progress aria-label=${t("progress")} value=${sentShare(items)}></progress>`}
     <ul class="plain-list">${rows.map((one) => html`<${Row} key=${one.id} one=${one} uploads=${uploads} />`)}</ul>
     ${further > 0 && html`<p class="faint">${t("further", { n: further })}</p>`}
   </section>`;
@@ -164,11 +164,11 @@ function List({ uploads }) {
 function Row({ one, uploads }) {
   const name = one.path ?? one.file.name;
   const ended = one.state === "failed" || one.state === "stopped";
+  const press = () => (ended ? uploads.again(one.id) : uploads.cancel((other) => other.id === one.id));
   return html`<li class="stack tight">
     <div class="row apart">
       <span class="name grow">${name} <span class="faint">${bytes(one.bytes)}${one.state !== "failed" && ` · ${t(one.state)}`}</span></span>
-      ${!ended && one.state !== "saving" && html`<button type="button" class="small" aria-label=${`${t("stop")}: ${name}`} onClick=${() => uploads.cancel((other) => other.id === one.id)}>${t("stop")}</button>`}
-      ${ended && !one.tooLarge && html`<button type="button" class="small" aria-label=${`${t("again")}: ${name}`} onClick=${() => uploads.again(one.id)}>${t("again")}</button>`}
+      ${one.state !== "saving" && !one.tooLarge && html`<button type="button" class="small" aria-label=${`${t(ended ? "again" : "stop")}: ${name}`} onClick=${press}>${t(ended ? "again" : "stop")}</button>`}
     </div>
     ${one.state === "sending" && html`<progress aria-label=${name} value=${one.sent}></progress>`}
     <${Failure} error=${one.error} />

@@ -1,4 +1,4 @@
-"""Knowledge in the console: from a new store to an answer, files that fail, attributes and filters, hostile documents."""
+"""Knowledge in the console: from a new store to an answer, files that fail, attributes and filters, hostile texts."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ DROP = """(files) => {
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(client: openai.OpenAI) -> Iterator[None]:
-    """What a test uploads and makes goes with it."""
+def nothing_left(client: openai.OpenAI, library: Library) -> Iterator[None]:
+    """What a test uploads and makes goes with it; the library, which other tests share, is made before and stays."""
     before = {one.id for one in (*client.files.list(), *client.vector_stores.list())}
     yield
     for kind in (client.files, client.vector_stores):
@@ -224,3 +224,26 @@ def test_a_ranker_that_cannot_answer_says_so_in_its_own_column(console: Console,
     expect(column(page, "Dense: meaning").get_by_role("alert")).to_contain_text("made by another embedder")
     expect(column(page, "Lexical: words").get_by_role("listitem").first).to_contain_text("lumen.md")
     expect(column(page, "Hybrid: both").get_by_role("alert")).to_have_count(0)
+
+
+def test_a_store_of_another_embedder_is_told_and_embedded_anew(console: Console, library: Library) -> None:
+    page = console.page
+
+    def without_vectors(route: Route) -> None:
+        if route.request.method != "GET":
+            return route.fallback()
+        answer = route.fetch()
+        found = answer.json()
+        none = {"kind": "none", "vectors": 0, "bytes": 0}
+        return route.fulfill(response=answer, json={**found, "index": {**found["index"], "dense": none}})
+
+    page.route(f"**/v1/vector_stores/{library.store_id}", without_vectors)
+    console.go(f"knowledge/{library.store_id}")
+    expect(page.get_by_text("from another embedder")).to_be_visible()
+    with page.expect_response(lambda answer: answer.url.endswith("/reembed")) as asked:
+        page.get_by_role("button", name="Embed anew now").click()
+    assert asked.value.status == 202
+    expect(page.get_by_text("Asked for")).to_be_visible()
+    page.unroute(f"**/v1/vector_stores/{library.store_id}")
+    expect(page.get_by_text("from another embedder")).to_have_count(0)
+    expect(page.get_by_text(re.compile(r"exact, \d+ vectors"))).to_be_visible()
