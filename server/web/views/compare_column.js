@@ -32,7 +32,7 @@ const t = translator({
     sources: "Sources",
     speed: "Tokens/s",
     stop: "the model",
-    stores: "Documents from",
+    stores: "Documents in",
     tokens: "Tokens",
     tooLong: "Too long to mark what differs.",
     waiting: "Waiting for the first token…",
