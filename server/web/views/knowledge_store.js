@@ -122,7 +122,7 @@ function Store({ store, tab, reload }) {
 function Facts({ store }) {
   const { dense, lexical, error } = store.index ?? {};
   const facts = [
-    ["files", html`${number(store.file_counts.completed)}${lexical && ` · ${t("chunks", { n: lexical.chunks })}`} ${store.status === "in_progress" && html`<${Badge} kind="warn">${t("reading", { n: store.file_counts.in_progress })}<//>`}${store.status === "expired" && html`<${Badge} kind="bad">${t("expired")}<//>`}`],
+    ["files", html`<${Files} store=${store} chunks=${lexical?.chunks} />`],
     ["size", bytes(store.usage_bytes)],
     ["index", dense ? t(dense.kind, { n: dense.vectors }) : (error ?? "–")],
     ["languages", Object.keys(lexical?.languages ?? {}).sort().join(", ") || "–"],
@@ -131,6 +131,13 @@ function Facts({ store }) {
     ["id", html`<code>${store.id}</code> <${CopyButton} text=${store.id} label=${t("copyId")} />`],
   ];
   return html`<dl class="card facts">${facts.map(([key, value]) => html`<div><dt>${t(key)}</dt><dd>${value}</dd></div>`)}</dl>`;
+}
+
+function Files({ store, chunks }) {
+  const { completed, in_progress: reading } = store.file_counts;
+  return html`${number(completed)}${chunks === undefined ? "" : ` · ${t("chunks", { n: chunks })}`}
+    ${reading > 0 && html` <${Badge} kind="warn">${t("reading", { n: reading })}<//>`}
+    ${store.status === "expired" && html` <${Badge} kind="bad">${t("expired")}<//>`}`;
 }
 
 /** Whether it has texts, and no vectors that this server's embedder could compare a question with. */
