@@ -48,7 +48,7 @@ const t = translator({
     model: "Modelo da resposta {n}",
     nothing: "A resposta está vazia.",
     off: "Documentos: nenhum",
-    own: "Documentos: como está",
+    own: "Documentos: padrão",
     reasoning: "Raciocínio",
     remove: "Remover",
     removeOf: "Remover a resposta {n}",

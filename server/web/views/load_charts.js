@@ -107,7 +107,7 @@ function optionsOf(series, width, end) {
     height: HEIGHT,
     legend: { show: false },
     cursor: { show: false },
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0],
     scales: {
       x: { range: () => [end.current - CHART_SECONDS, end.current] },
       y: { range: (_, least, most) => [0, Math.max(most ?? 0, 0) * 1.1 || 1] },

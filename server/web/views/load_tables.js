@@ -33,7 +33,7 @@ const t = translator({
     noRequests: "No request since the server started.",
     noSearches: "No search since the server started.",
     noVersions: "No adapter was loaded since the server started.",
-    oldest: "The oldest waits since",
+    oldest: "The oldest has waited",
     oneAnswer: "Tokens/s of one answer",
     ofSlots: "{names} (at most {n} at once)",
     p95: "First token, 95%",
