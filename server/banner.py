@@ -16,7 +16,8 @@ GUIDE_QUESTION = "When does the shop of Brisa Bikes open?"  # its answer is in t
 def banner(address: str, seconds: float, listing: Listing, base_name: str) -> str:
     """Lines for a terminal. `listing` is what GET /v1/models said; without a key only the base's name is known."""
     names = listing.names or [base_name]
-    lines = ["", f"Manyhats is ready at {address} after {seconds:.0f} s.", f"`model` may be: {', '.join(names)}"]
+    lines = ["", f"Manyhats is ready at {address} after {seconds:.0f} s; a browser finds the console there."]
+    lines.append(f"`model` may be: {', '.join(names)}")
     if listing.needs_key:
         lines.append("and more; each request needs an API key: `manyhats keys create NAME` makes one.")
     lines += ["Try:", f"  {curl_line(address, _to_try(listing, base_name), needs_key=listing.needs_key)}", ""]

@@ -88,6 +88,7 @@ def test_the_banner_has_all_that_is_needed_to_try() -> None:
     listing = Listing(models=(("demo", "base"), ("pirate", "adapter")))
     text = banner("http://127.0.0.1:8000", 31.2, listing, "demo")
     assert "http://127.0.0.1:8000 after 31 s" in text
+    assert "console" in text
     assert "`model` may be: demo, pirate" in text
     command = shlex.split(next(line for line in text.splitlines() if "curl" in line))
     assert command[:2] == ["curl", "http://127.0.0.1:8000/v1/chat/completions"]

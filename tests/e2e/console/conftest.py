@@ -16,24 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.console.opened import Console, Watch
+from tests.e2e.console.opened import ARGUMENTS, DESKTOP, PATIENCE_MS, Console, Watch
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-ARGUMENTS = (
-    "--no-sandbox",  # root has none in a container
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 NO_CHROMIUM = "there is no chromium here: apt-get install chromium fonts-dejavu-core"
 NO_PLAYWRIGHT = "playwright is not installed: make setup"
-PATIENCE_MS = 20_000  # a model answers in this time on a busy machine
-DESKTOP = {"width": 1280, "height": 800}
 
 
 @contextmanager

@@ -9,6 +9,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, Locator, Page
 
+ARGUMENTS = (
+    "--no-sandbox",  # root has none in a container
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENCE_MS = 20_000  # a model answers in this time on a busy machine
+DESKTOP = {"width": 1280, "height": 800}
+
 
 @dataclass(slots=True)
 class Watch:

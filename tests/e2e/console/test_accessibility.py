@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.console.opened import Console
-from tests.e2e.library import Library
+from tests.e2e.library import FERRY, Library
 
 State = Callable[[Console, Library], None]
 
@@ -37,9 +37,8 @@ WATCH_FOCUS = """
 """
 OPERABLE = "a[href], button, input, select, textarea, summary, [tabindex='0']"
 UNREACHED = f"""
-() => [...document.querySelectorAll(`{OPERABLE}`)]
+() => [...(document.querySelector('dialog[open]') ?? document).querySelectorAll(`{OPERABLE}`)]
   .filter((one) => one.checkVisibility({{visibilityProperty: true}}) && !one.disabled && one.tabIndex >= 0)
-  .filter((one) => !one.closest('dialog:not([open])') && !one.closest('[inert]'))
   .filter((one) => !(one.type === 'radio' && [...window.reached].some((other) => other.name === one.name)))
   .filter((one) => !window.reached.has(one))
   .map((one) => one.outerHTML.slice(0, 160))
@@ -49,25 +48,41 @@ COUNT = f"() => document.querySelectorAll(`{OPERABLE}`).length"
 
 def view(path: str) -> State:
     """A view as it opens."""
-    return lambda console, _: console.go(path) and None
+
+    def show(console: Console, _: Library) -> None:
+        console.go(path)
+
+    return show
 
 
-def answered(console: Console, library: Library) -> None:
-    """A conversation with an answer from sources."""
+def answered(console: Console, _: Library) -> None:
     page = console.go("chat")
     page.get_by_role("button", name="When does the shop of Brisa Bikes open?").click()
+    page.get_by_role("region", name="Sources").wait_for()
     page.get_by_role("button", name="Send").wait_for()
 
 
-def one_adapter(console: Console, library: Library) -> None:
-    console.go("adapters/pirate")
+def compared(console: Console, _: Library) -> None:
+    page = console.go("compare")
+    page.get_by_label("Question").fill("Who are you?")
+    page.get_by_role("button", name="Ask").click()
+    page.get_by_role("status").filter(has_text="answers have ended").wait_for(state="attached")
+    page.get_by_role("button", name="Ask").wait_for()
 
 
 def one_store(console: Console, library: Library) -> None:
     console.go(f"knowledge/{library.store_id}")
+    console.page.get_by_text("lumen.md").first.wait_for()
 
 
-def key_dialog(console: Console, library: Library) -> None:
+def searched(console: Console, library: Library) -> None:
+    page = console.go(f"knowledge/{library.store_id}/search")
+    page.get_by_label("Question").fill(FERRY)
+    page.get_by_role("button", name="Search", exact=True).click()
+    page.get_by_role("region", name="Hybrid").get_by_role("listitem").first.wait_for()
+
+
+def key_dialog(console: Console, _: Library) -> None:
     page = console.go("chat")
     page.get_by_role("button", name="Use another key").click()
     page.get_by_role("dialog").wait_for()
@@ -77,11 +92,17 @@ STATES: dict[str, State] = {
     "chat": view("chat"),
     "chat with an answer": answered,
     "compare": view("compare"),
+    "compare with answers": compared,
     "adapters": view("adapters"),
-    "one adapter": one_adapter,
+    "one adapter": view("adapters/pirate"),
+    "new adapter": view("adapters/+new"),
     "assistants": view("assistants"),
+    "one assistant": view("assistants/demo-guide"),
+    "new assistant": view("assistants/+new"),
     "knowledge": view("knowledge"),
     "one store": one_store,
+    "search": searched,
+    "all files": view("knowledge/files"),
     "load": view("load"),
     "key dialog": key_dialog,
 }
@@ -117,13 +138,19 @@ def test_everything_is_reached_by_tab(shown: Console) -> None:
     page.evaluate(WATCH_FOCUS)
     for _ in range(page.evaluate(COUNT) + 3):
         page.keyboard.press("Tab")
-    in_dialog = page.locator("dialog[open]").count() > 0
-    unreached = page.evaluate(UNREACHED)
-    assert [one for one in unreached if not in_dialog] == []
+    assert page.evaluate(UNREACHED) == []
+
+
+def test_axe_finds_what_is_wrong(console: Console, node_modules: Path) -> None:
+    console.page.evaluate("document.querySelector('main').append(document.createElement('button'))")
+    console.page.evaluate((node_modules / "axe-core" / "axe.min.js").read_text())
+    assert [fault.partition(" ")[0] for fault in console.page.evaluate(AXE)] == ["button-name"]
 
 
 def test_the_first_tab_leads_past_the_menu(console: Console) -> None:
-    console.page.evaluate("document.activeElement.blur()")
-    console.page.keyboard.press("Tab")
-    console.page.keyboard.press("Enter")
-    assert console.page.evaluate("document.activeElement.id") == "content"
+    page = console.go("adapters")
+    page.reload()
+    page.locator("main h1").wait_for()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
