@@ -1,4 +1,7 @@
-"""Knowledge in the console: from a new store to an answer, files that fail, attributes and filters, hostile texts."""
+"""Knowledge in the console: from a new store to an answer, files that fail, attributes and filters, hostile texts.
+
+Tests name `store` before `console`: the page, which asks for the store again and again, is closed before it goes.
+"""
 
 from __future__ import annotations
 
@@ -75,6 +78,7 @@ def column(page: Page, ranker: str) -> Locator:
 
 
 def test_from_a_new_store_to_an_answer_with_its_source(console: Console, client: openai.OpenAI) -> None:
+    console.meant("404")  # the page may look at the store once more while it is deleted
     page = console.go("knowledge")
     page.get_by_role("button", name="New vector store").click()
     page.get_by_label("Name", exact=True).fill("Brumal")
@@ -115,7 +119,7 @@ def test_from_a_new_store_to_an_answer_with_its_source(console: Console, client:
     assert "ferry.pdf" not in [file.filename for file in client.files.list()]
 
 
-def test_what_cannot_be_read_says_why(console: Console, store: VectorStore) -> None:
+def test_what_cannot_be_read_says_why(store: VectorStore, console: Console) -> None:
     console.meant("400")
     page = console.go(f"knowledge/{store.id}")
     locked = make.encrypted_pdf("secret", password="secret")
@@ -138,7 +142,7 @@ def test_what_cannot_be_read_says_why(console: Console, store: VectorStore) -> N
     expect(page.get_by_role("row").filter(has_text="locked.pdf")).to_have_count(0)
 
 
-def test_a_filter_finds_a_changed_attribute(console: Console, store: VectorStore) -> None:
+def test_a_filter_finds_a_changed_attribute(store: VectorStore, console: Console) -> None:
     console.meant("400")
     page = console.go(f"knowledge/{store.id}")
     upload(page, ("north.txt", b"The northern lake is deep."), ("south.txt", b"The southern lake is deep."))
@@ -167,7 +171,7 @@ def test_a_filter_finds_a_changed_attribute(console: Console, store: VectorStore
     expect(page.get_by_label("Filters over attributes")).to_have_value(re.compile("depth"))
 
 
-def test_hostile_names_and_texts_do_nothing(console: Console, store: VectorStore, client: openai.OpenAI) -> None:
+def test_hostile_names_and_texts_do_nothing(store: VectorStore, console: Console, client: openai.OpenAI) -> None:
     client.vector_stores.update(store.id, name=HOSTILE_NAME, metadata={})
     page = console.go(f"knowledge/{store.id}")
     expect(page.get_by_role("heading", level=1)).to_have_text(HOSTILE_NAME)
@@ -188,7 +192,7 @@ def test_hostile_names_and_texts_do_nothing(console: Console, store: VectorStore
     assert page.evaluate("window.pwned") is None
 
 
-def test_files_may_be_dropped_anywhere_but_not_too_large_ones(console: Console, store: VectorStore) -> None:
+def test_files_may_be_dropped_anywhere_but_not_too_large_ones(store: VectorStore, console: Console) -> None:
     page = console.page
 
     def small(route: Route) -> None:
