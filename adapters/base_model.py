@@ -9,21 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from adapters.base_facts import Shape, read_facts
 from adapters.errors import AdapterRefused
 from adapters.safetensors_file import FLOATS, Floats, SafetensorsFile
 
-Shape = tuple[int, int]  # (out, in), as torch's Linear.weight; an embedding's is (dim, vocabulary)
-
-# vLLM 0.32 applies LoRA to embeddings and the output layer in these only (their `embedding_modules`); in the others
-# the engine refuses to load it.
-_EMBEDDING_LORA = (
-    *("Apertus", "Exaone", "Exaone4", "Granite", "GraniteMoe", "Jamba", "Lfm2", "Llama", "MiniCPM", "Mixtral"),
-    *("Nemotron", "PhiMoE", "Qwen3", "Qwen3Moe", "Solar"),
-)
 SAMPLED_ROWS = 256
 USUAL_DEVIATION = 0.02  # of a trained weight's entries, where the weight itself is not at hand
 
@@ -91,30 +83,25 @@ class BaseModel:
     weights: BaseWeights | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def read(cls, path: Path | str) -> BaseModel:
+    def read(cls, path: Path | str, *, cache: Path | None = None) -> BaseModel:
         """From a folder with a config.json, or the name of a model in the local hub cache. Loads no weights.
 
-        Imports torch and transformers, seconds of work. Raises ValueError when transformers cannot build the model.
+        cache: a folder where what transformers said is kept; without it, or the first time, torch and transformers are
+        imported, seconds of work. Raises ValueError when transformers cannot build the model.
         """
-        from transformers import AutoConfig
-
-        try:
-            config = AutoConfig.from_pretrained(str(path))
-            modules, embeddings, output = _layers(config)
-        except (OSError, KeyError, ValueError, ImportError) as error:
-            raise ValueError(f"the base model at {str(path)!r} cannot be understood: {error}") from error
-        text = config.get_text_config()
         folder = _folder_of(path)
-        tied = {output: next(iter(embeddings))} if output and embeddings and config.tie_word_embeddings else {}
+        facts = read_facts(str(path), folder, cache)
+        output, embeddings = facts.output, facts.embeddings
+        tied = {output: next(iter(embeddings))} if output and embeddings and facts.tied else {}
         return cls(
-            name=_own_name(config, path),
-            modules=modules,
+            name=_own_name(facts.name, path),
+            modules=facts.modules,
             embeddings=embeddings,
             output=output,
-            embedding_lora=any(f"{name}ForCausalLM" in (config.architectures or ()) for name in _EMBEDDING_LORA),
-            fingerprint=fingerprint(modules),
-            context_tokens=int(getattr(text, "max_position_embeddings", 0) or 0),
-            dtype=str(getattr(text, "dtype", None) or "float32").removeprefix("torch."),
+            embedding_lora=facts.embedding_lora,
+            fingerprint=fingerprint(facts.modules),
+            context_tokens=facts.context_tokens,
+            dtype=facts.dtype,
             weights=BaseWeights(folder, tied) if folder else None,
         )
 
@@ -133,34 +120,8 @@ def fingerprint(modules: Mapping[str, Shape]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _layers(config: Any) -> tuple[dict[str, Shape], dict[str, Shape], str | None]:
-    """(linear layers, embeddings, name of the output layer) of a model that is built without memory."""
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.pytorch_utils import Conv1D
-
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config  # its layers would be other classes; LoRA is trained on the plain ones
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    modules: dict[str, Shape] = {}
-    embeddings: dict[str, Shape] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear):
-            modules[name] = (module.out_features, module.in_features)
-        elif isinstance(module, Conv1D):
-            modules[name] = (module.nf, module.nx)
-        elif isinstance(module, torch.nn.Embedding):
-            embeddings[name] = (module.embedding_dim, module.num_embeddings)
-    head = model.get_output_embeddings()
-    output = (
-        next((name for name, module in model.named_modules() if module is head), None) if head is not None else None
-    )
-    return modules, embeddings, output
-
-
-def _own_name(config: Any, path: Path | str) -> str:
-    named = str(getattr(config, "_name_or_path", "") or path)
+def _own_name(name: str | None, path: Path | str) -> str:
+    named = name or str(path)
     return Path(named).resolve().name if Path(named).exists() else named
 
 

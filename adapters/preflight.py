@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.base_model import BaseModel, Shape
+from adapters.base_facts import Shape
+from adapters.base_model import BaseModel
 from adapters.errors import AdapterRefused
 from adapters.lora_weights import PREFIX, LoraWeights, Pair
 from adapters.manifest import Manifest, digest

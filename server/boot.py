@@ -69,7 +69,7 @@ async def boot(
     try:
         if settings.is_demo:
             await asyncio.to_thread(begin_reading_documents, settings, database)
-        read = await asyncio.to_thread(BaseModel.read, _model_folder(settings))
+        read = await asyncio.to_thread(partial(BaseModel.read, _model_folder(settings), cache=settings.base_cache_dir))
         base = replace(read, name=settings.base_name)  # as clients know it
         embedder = await asyncio.to_thread(embedder_of, settings)
         reranker = await asyncio.to_thread(reranker_of, settings)

@@ -76,7 +76,7 @@ class _NoSlots(Slots):
 
 
 def _services(settings: Settings) -> Services:
-    base = replace(BaseModel.read(settings.model), name=settings.base_name)
+    base = replace(BaseModel.read(settings.model, cache=settings.base_cache_dir), name=settings.base_name)
     database = Database(settings.sql_url)
     database.migrate()
     engine = FakeEngine()

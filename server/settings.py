@@ -140,6 +140,11 @@ class Settings(BaseSettings):
         return self.data_dir / "cache" / "indexes"
 
     @property
+    def base_cache_dir(self) -> Path:
+        """Where it is kept which layers base models have."""
+        return self.data_dir / "cache" / "base"
+
+    @property
     def embedder_cache_dir(self) -> Path:
         """Where the embedder keeps what it was converted to."""
         return self.data_dir / "cache" / "embedder"

@@ -40,7 +40,7 @@ async def start(
 
     monkeypatch.setattr(boot, "start_engine", start_engine)
     monkeypatch.setattr(boot, "embedder_of", lambda settings: embedder)
-    monkeypatch.setattr(BaseModel, "read", lambda path: base)
+    monkeypatch.setattr(BaseModel, "read", lambda path, cache: base)
 
     async def start(**changes: Any) -> Services:
         services = await boot.boot(settings.model_copy(update=changes))
@@ -158,7 +158,7 @@ async def test_a_base_that_cannot_be_read_stops_the_engine_s_start(
             stopped.set()
         raise AssertionError
 
-    def unreadable(path: Path) -> BaseModel:
+    def unreadable(path: Path, cache: Path) -> BaseModel:
         raise ValueError(f"{path} has no config.json")
 
     monkeypatch.setattr(boot, "start_engine", slow)
