@@ -68,6 +68,7 @@ class _Question(NamedTuple):
 
     first: tantivy.Query | None  # chunks with at least one word that is not everywhere; None: no chunk has any word
     every: tantivy.Query | None  # chunks with any word at all
+    words: tuple[tantivy.Query, ...]  # those that any chunk has
     weight: float
 
 
@@ -152,7 +153,9 @@ class LexicalIndex:
         if asked.every is None or not len(chunk_ids):
             return np.zeros(len(chunk_ids))
         wanted = tantivy.Query.term_set_query(self._schema, "chunk", chunk_ids.tolist())
-        limited = asked.every.and_must_match(tantivy.Query.const_score_query(wanted, 0.0))
+        limited = tantivy.Query.const_score_query(wanted, 0.0)
+        for word in asked.words:  # one in another: all in one union would be read whole, not only at these chunks
+            limited = tantivy.Query.boolean_query([(tantivy.Occur.Must, limited), (tantivy.Occur.Should, word)])
         found = _found(searcher, asked, limited, len(chunk_ids))
         by_id = dict(zip(found.ids.tolist(), found.scores.tolist(), strict=True))
         return np.array([by_id.get(chunk_id, 0.0) for chunk_id in chunk_ids.tolist()])
@@ -239,14 +242,15 @@ def _asked(words: Sequence[_Word], n_chunks: int) -> _Question:
     weight = sum(word.idf for word in words) * (K1 + 1)
     there = [word for word in words if word.query is not None]
     if not there:
-        return _Question(None, None, weight)
+        return _Question(None, None, (), weight)
     every = _any_of(there)
+    queries = tuple(word.query for word in there if word.query is not None)
     most = FREQUENT_SHARE * n_chunks
     frequent, rare = [word for word in there if word.n_chunks > most], [word for word in there if word.n_chunks <= most]
     if not rare or not frequent:
-        return _Question(every, every, weight)
+        return _Question(every, every, queries, weight)
     rather = tantivy.Query.boolean_query([(tantivy.Occur.Must, _any_of(rare)), *map(_may, frequent)])
-    return _Question(rather, every, weight)
+    return _Question(rather, every, queries, weight)
 
 
 def _any_of(words: Sequence[_Word]) -> tantivy.Query:
