@@ -80,7 +80,7 @@ export function VersionFacts({ version }) {
   return html`<div class="stack">
     ${version.error && html`<p class="failure">${version.error}</p>`}
     <${Warnings} of=${details.warnings} />
-    <dl class="facts">${facts.filter(Boolean).map(([key, value]) => html`<dt>${t(key)}</dt><dd>${value}</dd>`)}</dl>
+    <dl class="version-facts">${facts.filter(Boolean).map(([key, value]) => html`<dt>${t(key)}</dt><dd>${value}</dd>`)}</dl>
   </div>`;
 }
 
