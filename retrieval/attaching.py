@@ -115,7 +115,7 @@ def _set_attributes(connection: Connection, store_id: str, number: int, attribut
 
 def _add(connection: Connection, rows: Sequence[Mapping[str, Any]], **of_all: Any) -> None:
     """Rows that wait to be read; their generation is 0, because nobody sees them yet."""
-    waiting = {"status": "in_progress", "usage_bytes": 0, "generation": 0, "attempts": 0}
+    waiting = {"status": "in_progress", "usage_bytes": 0, "generation": 0, "attempts": 0, "starts": 0}
     progress = {"chunks_done": 0, "chunks_total": 0}
     if rows:
         connection.execute(insert(tables.attachments), [{**of_all, **waiting, **progress, **row} for row in rows])

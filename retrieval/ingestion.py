@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -33,8 +33,8 @@ BATCH_WINDOWS = 64  # at most this much is embedded again after a kill
 ROUND_FILES = 32  # small files share their batches
 SLICE_SECONDS = 60.0  # then a long file lets those go ahead that wait behind it
 MOST_ATTEMPTS = 5  # failures that may pass by themselves
-TRUSTED_ATTEMPTS = 2
-MOST_STARTS = 50  # far more than restarts of a server explain
+TRUSTED_STARTS = 2
+MOST_STARTS = 50  # in which nothing of a file became durable: far more than restarts of a server explain
 LONGEST_PAUSE_SECONDS = 300.0
 
 
@@ -107,9 +107,10 @@ class Ingestion:
         if not jobs:
             return False
         try:
-            # who was begun before and not ended may have ended this process: the others come first, and each by itself
-            suspects = [job for job in jobs if job.attempts > TRUSTED_ATTEMPTS]
-            self._work_off([job for job in jobs if job.attempts <= TRUSTED_ATTEMPTS])
+            # who was begun before and came no further may have ended this process: the others come first, and each by
+            # itself, so that it alone is counted as begun
+            suspects = [job for job in jobs if job.starts > TRUSTED_STARTS]
+            self._work_off([job for job in jobs if job.starts <= TRUSTED_STARTS])
             for job in suspects:
                 self._work_off([job])
         finally:
@@ -117,11 +118,12 @@ class Ingestion:
         return True
 
     def _work_off(self, jobs: Sequence[Job]) -> None:
+        self._queue.begin(jobs)
         self._embed([reading for job in jobs if (reading := self._read(job, jobs)) is not None])
 
     def _read(self, job: Job, jobs: Sequence[Job]) -> _Reading | None:
         """The file's chunks; None when it cannot be read, which its row then says."""
-        if job.attempts > MOST_STARTS:
+        if job.starts > MOST_STARTS:
             self._queue.fail(
                 job, "server_error", "reading this file has ended the server's ingestion process each time"
             )
@@ -191,10 +193,7 @@ class Ingestion:
                 waiting = [reading for reading in waiting if not reading.missing.keys() & batch.keys()]
                 continue
             self._vectors.add(self._embedder.fingerprint, dict(zip(batch, made, strict=True)))
-            for reading in waiting:
-                for digest in batch:
-                    reading.missing.pop(digest, None)
-            waiting = [reading for reading in waiting if self._told(reading)]
+            waiting = [reading for reading in waiting if self._told(reading, batch)]
 
     def _complete_ready(self, waiting: list[_Reading]) -> list[_Reading]:
         left = []
@@ -211,21 +210,24 @@ class Ingestion:
         except RetrievalError as error:  # a vector that nobody needed was swept meanwhile
             self._try_again(reading.job, error)
 
-    def _told(self, reading: _Reading) -> bool:
-        """Tell how far a file is; False when nobody wants it any more."""
+    def _told(self, reading: _Reading, batch: Mapping[str, str]) -> bool:
+        """Tell how far a file is after this batch; False when nobody wants it any more."""
+        before = len(reading.missing)
+        for digest in batch:
+            reading.missing.pop(digest, None)
         total = len(reading.chunks)
         done = total * (reading.n_windows - len(reading.missing)) // reading.n_windows
-        return self._queue.renew(reading.job, done=done, total=total)
+        return self._queue.renew(reading.job, done=done, total=total, further=len(reading.missing) < before)
 
     def _try_again(self, job: Job, error: Exception) -> None:
         """Later, and each time later; after the last time the file has failed."""
-        if job.attempts >= MOST_ATTEMPTS:
-            logger.error("file %s failed %d times; giving up", job.file_id, job.attempts, exc_info=error)
+        if job.starts >= MOST_ATTEMPTS:
+            logger.error("file %s failed %d times; giving up", job.file_id, job.starts, exc_info=error)
             self._queue.fail(
-                job, "server_error", f"the server failed on this file {job.attempts} times; its log says why"
+                job, "server_error", f"the server failed on this file {job.starts} times; its log says why"
             )
             return
-        pause = min(LONGEST_PAUSE_SECONDS, 2.0**job.attempts)
+        pause = min(LONGEST_PAUSE_SECONDS, 2.0**job.starts)
         logger.warning("file %s: trying again in %.0f s: %s", job.file_id, pause, error)
         self._queue.retry(job, "the server failed on this file and tries again", pause)
 

@@ -64,8 +64,13 @@ class Job:
 
     @property
     def attempts(self) -> int:
-        """How often it was begun, this time included."""
+        """How often it was claimed, this time included."""
         return self.file.attempts
+
+    @property
+    def starts(self) -> int:
+        """How often it is begun without having come any further, this time included."""
+        return self.file.starts + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +125,31 @@ class Queue:
             rows = connection.execute(query.order_by(_columns.due_at, _columns.number)).mappings().all()
         return [Job(file=store_file(row), owner=row["owner"], holder=holder) for row in rows]
 
+    def begin(self, jobs: Sequence[Job]) -> None:
+        """Note that these are worked on from now on, durably: whoever ends this process is among them."""
+        if not jobs:
+            return
+        numbers = [job.number for job in jobs]
+        begun = update(tables.attachments).where(_columns.number.in_(numbers), _columns.lease_holder == jobs[0].holder)
+        with self._database.write() as connection:
+            connection.execute(begun.values(starts=_columns.starts + 1))
+
     def renew(
-        self, job: Job, *, done: int | None = None, total: int | None = None, lease_seconds: float = LEASE_SECONDS
+        self,
+        job: Job,
+        *,
+        done: int | None = None,
+        total: int | None = None,
+        further: bool = False,
+        lease_seconds: float = LEASE_SECONDS,
     ) -> bool:
-        """Keep the claim, and tell how many chunks are done. False: stop, the file is not this job's any more."""
+        """Keep the claim, and tell how many chunks are done. False: stop, the file is not this job's any more.
+
+        further: something of the file has become durable, so that its next start is not in vain.
+        """
         values: dict[str, Any] = {"lease_until": self._clock() + lease_seconds}
+        if further:
+            values["starts"] = 0
         if done is not None:
             values["chunks_done"] = done
         if total is not None:
@@ -162,8 +187,8 @@ class Queue:
             return _change(connection, job, **later)
 
     def postpone(self, job: Job) -> bool:
-        """Give the file back behind all that wait; this time does not count as an attempt. False as above."""
-        behind = {"due_at": self._clock(), "attempts": _columns.attempts - 1, **_FREE}
+        """Give the file back behind all that wait; this start did no harm and does not count. False as above."""
+        behind = {"due_at": self._clock(), "starts": 0, **_FREE}
         with self._database.write() as connection:
             return _change(connection, job, **behind)
 

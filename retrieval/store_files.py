@@ -23,6 +23,7 @@ _OWN = (
     "chunking",
     "usage_bytes",
     "attempts",
+    "starts",
     "chunks_done",
     "chunks_total",
 )

@@ -108,7 +108,8 @@ attachments = Table(
     # the queue's part: who works on it, until when, how far, and when to try again
     Column("lease_holder", String(96)),
     Column("lease_until", Double),
-    Column("attempts", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),  # claims; tells one from the next
+    Column("starts", Integer, nullable=False),  # how often it was begun since something of it became durable
     Column("due_at", Double, nullable=False),
     Column("chunks_done", Integer, nullable=False),
     Column("chunks_total", Integer, nullable=False),

@@ -125,6 +125,7 @@ class StoreFile:
     chunking: Chunking
     usage_bytes: int
     attempts: int
+    starts: int
     chunks_done: int
     chunks_total: int
 

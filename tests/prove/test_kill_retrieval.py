@@ -160,7 +160,7 @@ def change_once(api: openai.OpenAI, journal: Journal, dice: random.Random) -> No
     file = api.files.create(file=(f"{word}.txt", text_of(word).encode()), purpose="assistants")
     journal.there[file.id] = word
     if dice.random() < 0.9:
-        api.vector_stores.files.create(file.id, vector_store_id=journal.store_id)
+        api.vector_stores.files.create(journal.store_id, file_id=file.id)
         journal.attached.add(file.id)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -166,10 +166,45 @@ def test_told_to_stop_it_gives_its_files_back(house: House) -> None:
     assert first < set(house.embedder.embedded)
 
 
-def test_after_a_kill_only_the_batch_in_flight_is_embedded_again(house: House) -> None:
-    class Killed(BaseException):
-        """What no `except Exception` sees."""
+class Killed(BaseException):
+    """What no `except Exception` sees."""
 
+
+def test_a_long_file_that_comes_further_is_not_blamed_for_kills(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingestion, "MOST_STARTS", 3)
+    file_id = house.attach(prose(240 * 400))
+    done: list[int] = []
+
+    def kill_at_the_second(_: Sequence[str]) -> None:
+        if len(house.embedder.batches) > sum(done):
+            done.append(1)
+            raise Killed
+
+    house.embedder.before = kill_at_the_second
+    while house.file(file_id).status == "in_progress":
+        with suppress(Killed):
+            house.worker().step()
+    assert len(done) > 3
+    assert house.file(file_id).status == "completed"
+
+
+def test_only_the_file_that_is_worked_on_is_blamed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingestion, "MOST_STARTS", 6)
+    deadly, good = house.attach("Deadly words."), house.attach(prose(240 * 3))
+
+    def kill(texts: Sequence[str]) -> None:
+        if any("Deadly" in text for text in texts):
+            raise Killed
+
+    house.embedder.before = kill
+    for _ in range(20):
+        with suppress(Killed):
+            house.worker().step()
+    assert (house.file(deadly).status, house.file(deadly).error_code) == ("failed", "server_error")
+    assert house.file(good).status == "completed"
+
+
+def test_after_a_kill_only_the_batch_in_flight_is_embedded_again(house: House) -> None:
     def kill(_: Sequence[str]) -> None:
         if len(house.embedder.batches) == 2:
             raise Killed
@@ -211,7 +246,9 @@ def test_a_long_file_lets_a_short_one_go_ahead(house: House, monkeypatch: pytest
 def test_a_file_that_may_have_ended_the_process_is_worked_off_last(house: House) -> None:
     suspect = house.attach(prose(20, "suspect"), "suspect.txt")
     for _ in range(3):
-        assert house.queue.claim("worker")
+        job = house.queue.claim("worker")
+        assert job is not None
+        house.queue.begin([job])
         house.queue.release("worker")
     house.attach(prose(20, "innocent"), "innocent.txt")
     house.work()

@@ -181,7 +181,7 @@ def test_a_long_file_lets_others_go_ahead(shelf: Shelf, store: VectorStore) -> N
     shelf.clock.now += 1
     assert shelf.queue.postpone(job)
     assert [one.file_id for one in shelf.queue.claim_many("test", 2)] == [short, long]
-    assert shelf.attachments.get(store.id, long).attempts == 1  # that time did not count
+    assert shelf.attachments.get(store.id, long).starts == 0  # that time did not count
 
 
 def test_what_a_dead_holder_had_is_free_at_once(shelf: Shelf, store: VectorStore) -> None:
@@ -254,3 +254,17 @@ def test_many_workers_complete_every_file_once_while_some_are_deleted(shelf: She
     assert shelf.count("chunks") == shelf.count("windows") == 3 * len(kept)
     # each change has its own generation: completions, and the deletes of what had been completed
     assert delta.generation == len(done) + len(set(done) & set(doomed))
+
+
+def test_starts_count_until_something_is_durable(shelf: Shelf, store: VectorStore) -> None:
+    attach(shelf, store)
+    for n in range(3):
+        job = claimed(shelf)
+        assert job.starts == n + 1
+        shelf.queue.begin([job])
+        shelf.queue.release("test")
+    job = claimed(shelf)
+    shelf.queue.begin([job])
+    assert shelf.queue.renew(job, done=1, total=9, further=True)
+    shelf.queue.release("test")
+    assert claimed(shelf).starts == 1

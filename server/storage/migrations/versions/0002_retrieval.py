@@ -135,6 +135,7 @@ def upgrade() -> None:
         sa.Column("lease_holder", sa.String(length=96), nullable=True),
         sa.Column("lease_until", sa.Double(), nullable=True),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("starts", sa.Integer(), nullable=False),
         sa.Column("due_at", sa.Double(), nullable=False),
         sa.Column("chunks_done", sa.Integer(), nullable=False),
         sa.Column("chunks_total", sa.Integer(), nullable=False),
