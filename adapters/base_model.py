@@ -42,6 +42,18 @@ class BaseWeights:
         found = self._find(module)
         return None if found is None else found[0].read(found[1])
 
+    def names(self) -> list[str]:
+        """Every tensor of the files, sorted."""
+        files = {*self._weight_map.values()} or {"model.safetensors"}
+        found = (self._file(name) for name in files)
+        return sorted(tensor for file in found if file is not None for tensor in file.tensors)
+
+    def tensor(self, name: str) -> Floats | None:
+        """Any tensor by its own name; None where it is not there, or quantized."""
+        file = self._file(self._weight_map.get(name, "model.safetensors"))
+        info = file.tensors.get(name) if file else None
+        return file.read(name) if file and info and info.dtype in FLOATS else None
+
     def norm(self, module: str) -> float | None:
         """‖W‖ of one module (Frobenius)."""
         if module not in self._norms:
@@ -85,6 +97,7 @@ class BaseModel:
     embeddings: Mapping[str, Shape] = field(default_factory=dict)
     output: str | None = None  # the module that makes logits, one of `modules`: "lm_head"
     embedding_lora: bool = False  # whether the engine applies LoRA to `embeddings` and `output`
+    transposed: frozenset[str] = frozenset()  # those of `modules` whose weights lie (in, out) in the files: GPT-2's
     fingerprint: str  # of names and shapes; a quantized copy has its original's
     context_tokens: int
     dtype: str = "bfloat16"  # what the weights, and so the adapters, are computed in
@@ -100,9 +113,10 @@ class BaseModel:
 
         try:
             config = AutoConfig.from_pretrained(str(path))
-            modules, embeddings, output = _layers(config)
+            layers = _layers(config)
         except (OSError, KeyError, ValueError, ImportError) as error:
             raise ValueError(f"the base model at {str(path)!r} cannot be understood: {error}") from error
+        modules, embeddings, output = layers.modules, layers.embeddings, layers.output
         text = config.get_text_config()
         folder = _folder_of(path)
         tied = {output: next(iter(embeddings))} if output and embeddings and config.tie_word_embeddings else {}
@@ -111,12 +125,17 @@ class BaseModel:
             modules=modules,
             embeddings=embeddings,
             output=output,
+            transposed=frozenset(layers.transposed),
             embedding_lora=any(f"{name}ForCausalLM" in (config.architectures or ()) for name in _EMBEDDING_LORA),
             fingerprint=fingerprint(modules),
             context_tokens=int(getattr(text, "max_position_embeddings", 0) or 0),
             dtype=str(getattr(text, "dtype", None) or "float32").removeprefix("torch."),
             weights=BaseWeights(folder, tied) if folder else None,
         )
+
+    def has_bias(self, module: str) -> bool:
+        """Whether the layer adds a bias, as far as the weights that are at hand tell."""
+        return self.weights is not None and self.weights.tensor(f"{module}.bias") is not None
 
     def norm(self, module: str) -> float:
         """‖W‖ (Frobenius), measured where the weight is at hand, else what it usually is for that shape."""
@@ -127,14 +146,24 @@ class BaseModel:
         return USUAL_DEVIATION * math.sqrt(outputs * inputs)
 
 
+@dataclass(slots=True, kw_only=True)
+class _Layers:
+    """The layers of one model that matter here, by full name."""
+
+    modules: dict[str, Shape] = field(default_factory=dict)
+    embeddings: dict[str, Shape] = field(default_factory=dict)
+    transposed: set[str] = field(default_factory=set)
+    output: str | None = None
+
+
 def fingerprint(modules: Mapping[str, Shape]) -> str:
     """SHA-256 over the sorted names and shapes: equal bases take each other's adapters."""
     lines = (f"{name} {outputs} {inputs}\n" for name, (outputs, inputs) in sorted(modules.items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _layers(config: Any) -> tuple[dict[str, Shape], dict[str, Shape], str | None]:
-    """(linear layers, embeddings, name of the output layer) of a model that is built without memory."""
+def _layers(config: Any) -> _Layers:
+    """Of a model that is built without memory."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
@@ -143,20 +172,19 @@ def _layers(config: Any) -> tuple[dict[str, Shape], dict[str, Shape], str | None
         del config.quantization_config  # its layers would be other classes; LoRA is trained on the plain ones
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    modules: dict[str, Shape] = {}
-    embeddings: dict[str, Shape] = {}
+    found = _Layers()
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
-            modules[name] = (module.out_features, module.in_features)
+            found.modules[name] = (module.out_features, module.in_features)
         elif isinstance(module, Conv1D):
-            modules[name] = (module.nf, module.nx)
+            found.modules[name] = (module.nf, module.nx)
+            found.transposed.add(name)
         elif isinstance(module, torch.nn.Embedding):
-            embeddings[name] = (module.embedding_dim, module.num_embeddings)
+            found.embeddings[name] = (module.embedding_dim, module.num_embeddings)
     head = model.get_output_embeddings()
-    output = (
-        next((name for name, module in model.named_modules() if module is head), None) if head is not None else None
-    )
-    return modules, embeddings, output
+    if head is not None:
+        found.output = next((name for name, module in model.named_modules() if module is head), None)
+    return found
 
 
 def _own_name(config: Any, path: Path | str) -> str:

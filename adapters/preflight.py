@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters import peft_config
 from adapters.base_model import BaseModel, Shape
 from adapters.errors import AdapterRefused
 from adapters.lora_weights import PREFIX, LoraWeights, Pair
@@ -31,7 +32,9 @@ def check(folder: Path, base: BaseModel, *, max_rank: int, max_bytes: int) -> Ma
 
     Reads one module's tensors at a time. Shapes decide; a different base name is a warning.
     """
-    config = PeftConfig.read(folder / CONFIG_FILE)
+    raw = peft_config.read_json(folder / CONFIG_FILE)
+    peft_config.check_type(raw)  # before its fields, which other kinds have not
+    config = PeftConfig.parse(raw)
     config.check_supported()
     weights = open_weights(folder)
     size_bytes = weights.file.path.stat().st_size

@@ -28,12 +28,12 @@ export const wayOut = (code) => BY_CODE.get(code) ?? null;
 
 /**
  * The conversion that would make the adapter fit, as the API's `convert`, or null: a cut to the rank that the server
- * takes, or the exact plain LoRA of one that was begun from changed base weights.
+ * takes, or a plain LoRA of another kind of adapter.
  */
 export function conversionFor({ code, message }) {
   if (code === "rank_above_limit") {
     const most = /takes up to (\d+)/.exec(message);
     return most ? { rank: Number(most[1]) } : {};
   }
-  return code === "modified_base" && /register it with convert/.test(message) ? {} : null;
+  return /register it with convert/.test(message) ? {} : null;
 }
