@@ -171,8 +171,8 @@ def _check_rank_limit(rank: int, max_rank: int) -> None:
     if rank > max_rank:
         raise AdapterRefused(
             "rank_above_limit",
-            f"the adapter's rank is {rank} and this server takes up to {max_rank}; register it with convert, which "
-            f"cuts it to rank {max_rank} by truncated SVD and reports the error, or raise MANYHATS_MAX_RANK",
+            f"the adapter's rank is {rank} and this server takes up to {max_rank}; register it with convert "
+            f"(--rank {max_rank}), which cuts it by truncated SVD and reports the error, or raise MANYHATS_MAX_RANK",
         )
 
 
