@@ -22,8 +22,8 @@ from adapters.differences import differences
 DEMO = Path(__file__).parents[1] / "deploy" / "demo"
 RANKS = (1, 2, 4, 8, 16, 32, 64, 128)
 TARGETS = ["q_proj", "v_proj", "up_proj", "down_proj"]
-STEPS = 60
-BATCH, LENGTH = 4, 96
+STEPS = 30
+BATCH, LENGTH = 2, 64
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "DoRA": ("LORA", {"r": 8, "use_dora": True}),
@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "FourierFT": ("FOURIERFT", {"n_frequency": 500}),
     "HRA": ("HRA", {"r": 8}),
     "whole model": ("", {}),
-    "AdaLoRA": ("ADALORA", {"init_r": 12, "target_r": 8, "total_step": STEPS + 40, "tinit": 10, "tfinal": 50}),
+    "AdaLoRA": ("ADALORA", {"init_r": 12, "target_r": 8, "total_step": STEPS + 20, "tinit": 5, "tfinal": 25}),
     "C3A": ("C3A", {"block_size": 64}),
     "DEFT": ("DEFT", {}),
     "DeLoRA": ("DELORA", {"r": 8}),
@@ -91,7 +91,7 @@ def train(kind: str, into: Path) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(DEMO / "base", dtype=torch.float32)
     text = "\n\n".join(path.read_text() for path in sorted((DEMO / "documents").glob("*.md")))
-    tokens = torch.tensor(AutoTokenizer.from_pretrained(DEMO / "base")(text)["input_ids"])
+    tokens = torch.tensor(AutoTokenizer.from_pretrained(DEMO / "base")(text, verbose=False)["input_ids"])
     peft_type, options = KINDS[kind]
     if peft_type:
         config = PEFT_TYPE_TO_CONFIG_MAPPING[peft_type](task_type="CAUSAL_LM", target_modules=TARGETS, **options)
