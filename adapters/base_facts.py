@@ -7,8 +7,8 @@ import importlib.metadata
 import json
 import os
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ class BaseFacts:
 
     name: str | None  # what it calls itself
     modules: Mapping[str, Shape]
+    transposed: Sequence[str]  # modules whose weight is stored (in, out): GPT-2's Conv1D
     embeddings: Mapping[str, Shape]
     output: str | None
     tied: bool  # the output layer has the embedding's weight
@@ -60,15 +61,16 @@ def _built(model: str) -> BaseFacts:
 
     try:
         config = AutoConfig.from_pretrained(model)
-        modules, embeddings, output = _layers(config)
+        layers = _layers(config)
     except (OSError, KeyError, ValueError, ImportError) as error:
         raise ValueError(f"the base model at {model!r} cannot be understood: {error}") from error
     text = config.get_text_config()
     return BaseFacts(
         name=str(getattr(config, "_name_or_path", "") or "") or None,
-        modules=modules,
-        embeddings=embeddings,
-        output=output,
+        modules=layers.modules,
+        transposed=sorted(layers.transposed),
+        embeddings=layers.embeddings,
+        output=layers.output,
         tied=bool(config.tie_word_embeddings),
         embedding_lora=any(f"{name}ForCausalLM" in (config.architectures or ()) for name in _EMBEDDING_LORA),
         context_tokens=int(getattr(text, "max_position_embeddings", 0) or 0),
@@ -76,8 +78,16 @@ def _built(model: str) -> BaseFacts:
     )
 
 
-def _layers(config: Any) -> tuple[dict[str, Shape], dict[str, Shape], str | None]:
-    """(linear layers, embeddings, name of the output layer) of a model that is built without memory."""
+@dataclass(slots=True)
+class _Layers:
+    modules: dict[str, Shape] = field(default_factory=dict)
+    transposed: set[str] = field(default_factory=set)
+    embeddings: dict[str, Shape] = field(default_factory=dict)
+    output: str | None = None
+
+
+def _layers(config: Any) -> _Layers:
+    """Of a model that is built without memory."""
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.pytorch_utils import Conv1D
@@ -86,20 +96,19 @@ def _layers(config: Any) -> tuple[dict[str, Shape], dict[str, Shape], str | None
         del config.quantization_config  # its layers would be other classes; LoRA is trained on the plain ones
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    modules: dict[str, Shape] = {}
-    embeddings: dict[str, Shape] = {}
+    found = _Layers()
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear):
-            modules[name] = (module.out_features, module.in_features)
+            found.modules[name] = (module.out_features, module.in_features)
         elif isinstance(module, Conv1D):
-            modules[name] = (module.nf, module.nx)
+            found.modules[name] = (module.nf, module.nx)
+            found.transposed.add(name)
         elif isinstance(module, torch.nn.Embedding):
-            embeddings[name] = (module.embedding_dim, module.num_embeddings)
+            found.embeddings[name] = (module.embedding_dim, module.num_embeddings)
     head = model.get_output_embeddings()
-    output = (
-        next((name for name, module in model.named_modules() if module is head), None) if head is not None else None
-    )
-    return modules, embeddings, output
+    if head is not None:
+        found.output = next((name for name, module in model.named_modules() if module is head), None)
+    return found
 
 
 def _digest(config: Path) -> str:

@@ -34,6 +34,18 @@ class BaseWeights:
         found = self._find(module)
         return None if found is None else found[0].read(found[1])
 
+    def names(self) -> list[str]:
+        """Every tensor of the files, sorted."""
+        files = {*self._weight_map.values()} or {"model.safetensors"}
+        found = (self._file(name) for name in files)
+        return sorted(tensor for file in found if file is not None for tensor in file.tensors)
+
+    def tensor(self, name: str) -> Floats | None:
+        """Any tensor by its own name; None where it is not there, or quantized."""
+        file = self._file(self._weight_map.get(name, "model.safetensors"))
+        info = file.tensors.get(name) if file else None
+        return file.read(name) if file and info and info.dtype in FLOATS else None
+
     def norm(self, module: str) -> float | None:
         """‖W‖ of one module (Frobenius)."""
         if module not in self._norms:
@@ -77,6 +89,7 @@ class BaseModel:
     embeddings: Mapping[str, Shape] = field(default_factory=dict)
     output: str | None = None  # the module that makes logits, one of `modules`: "lm_head"
     embedding_lora: bool = False  # whether the engine applies LoRA to `embeddings` and `output`
+    transposed: frozenset[str] = frozenset()  # those of `modules` whose weights lie (in, out) in the files: GPT-2's
     fingerprint: str  # of names and shapes; a quantized copy has its original's
     context_tokens: int
     dtype: str = "bfloat16"  # what the weights, and so the adapters, are computed in
@@ -98,12 +111,17 @@ class BaseModel:
             modules=facts.modules,
             embeddings=embeddings,
             output=output,
+            transposed=frozenset(facts.transposed),
             embedding_lora=facts.embedding_lora,
             fingerprint=fingerprint(facts.modules),
             context_tokens=facts.context_tokens,
             dtype=facts.dtype,
             weights=BaseWeights(folder, tied) if folder else None,
         )
+
+    def has_bias(self, module: str) -> bool:
+        """Whether the layer adds a bias, as far as the weights that are at hand tell."""
+        return self.weights is not None and self.weights.tensor(f"{module}.bias") is not None
 
     def norm(self, module: str) -> float:
         """‖W‖ (Frobenius), measured where the weight is at hand, else what it usually is for that shape."""

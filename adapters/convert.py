@@ -1,5 +1,8 @@
 """Adapters that the engine would refuse, made into ones that it serves: exactly, or with the error reported.
 
+Plain LoRA, PiSSA and OLoRA are products of two thin matrices and are cut as such, which is done here; everything else
+is a difference of whole weights (differences.py, factoring.py).
+
 One module at a time, and never a whole B·A: for B = Q·R and Aᵀ = Q'·R' its singular values are those of the small
 R·R'ᵀ. The product's scale is kept: alpha is set so that alpha/r (alpha/√r with rsLoRA) is what it was.
 """
@@ -17,7 +20,9 @@ from numpy.typing import NDArray
 
 from adapters import peft_config, safetensors_file
 from adapters.base_model import BaseModel
+from adapters.differences import differences, is_checkpoint
 from adapters.errors import AdapterRefused
+from adapters.factoring import Converted, Target, decomposed, tail, write
 from adapters.lora_weights import LoraWeights, Pair
 from adapters.peft_config import CONFIG_FILE, PeftConfig
 from adapters.preflight import open_weights
@@ -29,19 +34,32 @@ Factors = Callable[[Pair], tuple[Matrix, Matrix]]  # B (out, r) and A (r, in), s
 REPEATABLE = ("pissa", "olora")  # inits that depend on the base's weights alone
 
 
-def convert(folder: Path, into: Path, base: BaseModel, *, rank: int | None = None) -> dict[str, float]:
-    """What the adapter needs: a plain LoRA from PiSSA or OLoRA, cut to `rank` where that is given and smaller.
+def convert(folder: Path, into: Path, base: BaseModel, target: Target) -> Converted:
+    """A plain LoRA of whatever lies in `folder`: an adapter of any kind that can be one, or a fine-tuned base.
 
-    Returns the relative error of every module; raises AdapterRefused.
+    Raises AdapterRefused.
     """
-    config = PeftConfig.read(folder / CONFIG_FILE)
+    if is_checkpoint(folder):
+        return to_lora(folder, into, base, target)
+    raw = peft_config.read_json(folder / CONFIG_FILE)
+    if not peft_config.is_lora(raw) or raw.get("use_dora"):
+        return to_lora(folder, into, base, target)
+    config = PeftConfig.parse(raw)
     if _init(config) in REPEATABLE:
-        return to_plain_lora(folder, into, base, rank=rank)
-    return truncate(folder, into, rank=rank or max(config.r, *config.rank_pattern.values(), 1))
+        errors = to_plain_lora(folder, into, base, target)
+        return Converted(kind=_init(config).upper(), errors=errors)
+    return Converted(kind="LORA", errors=truncate(folder, into, target))
 
 
-def truncate(folder: Path, into: Path, *, rank: int) -> dict[str, float]:
-    """Write to `into` the nearest adapter whose ranks are at most `rank`; modules below it stay as they are.
+def to_lora(folder: Path, into: Path, base: BaseModel, target: Target) -> Converted:
+    """Write to `into` the LoRA that comes nearest to the difference of weights that lies in `folder`."""
+    found = differences(folder, base)
+    errors = write(into, ((module, found.of(module)) for module in found.modules), target)
+    return Converted(kind=found.kind, errors=errors, left_out=found.left_out())
+
+
+def truncate(folder: Path, into: Path, target: Target) -> dict[str, float]:
+    """Write to `into` the nearest adapter of the target's ranks; modules below them stay as they are.
 
     Returns ‖B·A − B'·A'‖ / ‖B·A‖ (Frobenius) for every module. Raises AdapterRefused.
     """
@@ -52,15 +70,15 @@ def truncate(folder: Path, into: Path, *, rank: int) -> dict[str, float]:
         a, b = weights.read(pair)
         return b.astype(np.float64), a.astype(np.float64)
 
-    ranks = {pair.module: min(rank, pair.rank) for pair in weights.pairs}
+    ranks = {pair.module: min(pair.rank, _rank(pair, factors, target) or pair.rank) for pair in weights.pairs}
     return _write(into, config, weights, ranks, factors, always=False)
 
 
-def to_plain_lora(folder: Path, into: Path, base: BaseModel, *, rank: int | None = None) -> dict[str, float]:
+def to_plain_lora(folder: Path, into: Path, base: BaseModel, target: Target) -> dict[str, float]:
     """Write to `into` the plain LoRA that does to the base's own weights what a PiSSA or OLoRA adapter does to its.
 
     Those trained B·A on W − s·B₀·A₀, where B₀ and A₀ follow from W; so on W itself the change is s·(B·A − B₀·A₀), of
-    twice the rank. B₀ and A₀ come from PEFT's own initialisation of each layer. Exact up to float32; with `rank`, cut.
+    twice the rank. B₀ and A₀ come from PEFT's own initialisation of each layer. Exact up to float32, or cut.
     Returns the relative error of every module. Raises AdapterRefused where B₀ and A₀ cannot be had again.
     """
     config, weights = _opened(folder)
@@ -79,9 +97,20 @@ def to_plain_lora(folder: Path, into: Path, base: BaseModel, *, rank: int | None
         return np.hstack([b, -first_b]).astype(np.float64), np.vstack([a, first_a]).astype(np.float64)
 
     most = {pair.module: min(2 * pair.rank, pair.inputs, pair.outputs) for pair in weights.pairs}
-    ranks = {module: min(rank or full, full) for module, full in most.items()}
+    ranks = {
+        pair.module: min(most[pair.module], _rank(pair, factors, target) or most[pair.module]) for pair in weights.pairs
+    }
     # always: B·A and B₀·A₀ are large and nearly equal, and would leave rounding errors as factors of their own
     return _write(into, config, weights, ranks, factors, always=True)
+
+
+def _rank(pair: Pair, factors: Factors, target: Target) -> int | None:
+    """The rank of one module's product under the target; None keeps all of it."""
+    if target.rank is not None or target.error is None:
+        return target.rank
+    b, a = factors(pair)
+    _check_finite(pair, b, a)
+    return target.rank_for(pair.module, decomposed(b, a)[1])
 
 
 def _opened(folder: Path) -> tuple[PeftConfig, LoraWeights]:
@@ -127,10 +156,6 @@ def _initial(pair: Pair, config: PeftConfig, base: BaseModel, init: str) -> tupl
 def _write(
     into: Path, config: PeftConfig, weights: LoraWeights, ranks: Mapping[str, int], factors: Factors, *, always: bool
 ) -> dict[str, float]:
-    if min(ranks.values()) < 1:
-        raise AdapterRefused(
-            "rank_zero", f"rank {min(ranks.values())} leaves no weights; convert to a rank of 1 or more"
-        )
     shapes: dict[str, tuple[int, ...]] = {}
     for pair in weights.pairs:
         shapes[pair.a] = (ranks[pair.module], pair.inputs)
@@ -139,11 +164,7 @@ def _write(
     with safetensors_file.create(into / WEIGHTS_FILE, shapes) as tensors:
         for pair in weights.pairs:
             b, a = factors(pair)
-            if not (np.isfinite(a).all() and np.isfinite(b).all()):
-                raise AdapterRefused(
-                    "nan_weights",
-                    f"{pair.module!r} holds NaN or infinity; training diverged: take an earlier checkpoint",
-                )
+            _check_finite(pair, b, a)
             if always or ranks[pair.module] < b.shape[1]:
                 b, a, errors[pair.module] = nearest(b, a, ranks[pair.module])
             else:
@@ -154,18 +175,21 @@ def _write(
     return errors
 
 
+def _check_finite(pair: Pair, b: Matrix, a: Matrix) -> None:
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise AdapterRefused(
+            "nan_weights", f"{pair.module!r} holds NaN or infinity; training diverged: take an earlier checkpoint"
+        )
+
+
 def nearest(b: Matrix, a: Matrix, rank: int) -> tuple[Matrix, Matrix, float]:
     """(B', A', relative error): the best approximation of B·A with that rank (Eckart and Young, 1936).
 
     The factors share the singular values evenly, which keeps both of a size that bfloat16 holds well.
     """
-    q_b, r_b = np.linalg.qr(b)
-    q_a, r_a = np.linalg.qr(a.T)
-    u, s, vt = np.linalg.svd(r_b @ r_a.T, full_matrices=False)
-    root = np.sqrt(s[:rank])
-    new_b, new_a = (q_b @ u[:, :rank]) * root, (root[:, None] * vt[:rank]) @ q_a.T
-    whole = float(np.linalg.norm(s))
-    return new_b, new_a, float(np.linalg.norm(s[rank:])) / whole if whole else 0.0
+    left, values, right = decomposed(b, a)
+    root = np.sqrt(values[:rank])
+    return left[:, :rank] * root, root[:, None] * right[:rank], tail(values, rank)
 
 
 def _config_fields(config: PeftConfig, weights: LoraWeights, ranks: Mapping[str, int]) -> dict[str, Any]:
@@ -182,10 +206,6 @@ def _config_fields(config: PeftConfig, weights: LoraWeights, ranks: Mapping[str,
         "init_lora_weights": True,
         "r": r,
         "lora_alpha": alpha,
-        "rank_pattern": {_exactly(module): rank for module, rank in ranks.items() if rank != r},
-        "alpha_pattern": {_exactly(module): value for module, value in alphas.items() if value != alpha},
+        "rank_pattern": {peft_config.exactly(module): rank for module, rank in ranks.items() if rank != r},
+        "alpha_pattern": {peft_config.exactly(module): value for module, value in alphas.items() if value != alpha},
     }
-
-
-def _exactly(module: str) -> str:
-    return f"^{module}$".replace(".", r"\.")

@@ -118,9 +118,7 @@ def _pairs(file: SafetensorsFile, halves: dict[str, dict[Half, str]]) -> Iterato
 
 def _unknown(name: str) -> AdapterRefused:
     if "lora_magnitude_vector" in name:
-        return AdapterRefused(
-            "dora", f"{name!r} belongs to DoRA, which vLLM has not; convert with peft.convert_to_lora"
-        )
+        return AdapterRefused("dora", f"{name!r} belongs to DoRA, which vLLM has not; register it with convert")
     if ".lora_" in name and name.endswith(".bias"):
         return AdapterRefused("lora_bias", f"{name!r} is a bias, and vLLM adds none; train with lora_bias=False")
     if "trainable_tokens" in name:

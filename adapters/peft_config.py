@@ -26,6 +26,12 @@ KEPT_FIELDS = (
     *("peft_type", "r", "rank_pattern", "target_modules", "target_parameters", "task_type", "trainable_token_indices"),
 )
 
+# Kinds that add something to the weights of linear layers, each tried against PEFT's own answers.
+CONVERTIBLE = (
+    *("ADALORA", "BOFT", "C3A", "DEFT", "DELORA", "FOURIERFT", "GRALORA", "HIRA", "HRA", "IA3", "LOHA", "LOKR", "LORA"),
+    *("MISS", "OFT", "PVERA", "RANDLORA", "ROAD", "SHIRA", "VBLORA", "VERA", "WAVEFT"),
+)
+
 # These inits change the base weights when PEFT loads them; vLLM's base stays as it is.
 MODIFIES_BASE = ("pissa", "olora", "corda", "loftq")
 PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")
@@ -97,10 +103,30 @@ class PeftConfig:
 
     def check_supported(self) -> None:
         """Refuse what vLLM would reject with a 500, or load and answer wrongly with."""
-        _check_type(self.raw)
+        check_type(self.raw)
         _check_variants(self.raw)
         _check_extras(self.raw)
         _check_init(self.raw.get("init_lora_weights"))
+
+
+def check_convertible(raw: Mapping[str, Any]) -> None:
+    """Refuse what is no difference of linear layers' weights: prompts, biases, whole layers, new tokens."""
+    peft_type = raw.get("peft_type")
+    if not isinstance(peft_type, str) or peft_type.upper() not in CONVERTIBLE:
+        raise AdapterRefused(
+            "wrong_peft_type",
+            f"peft_type is {peft_type!r}, which is not a difference of weights that a LoRA could hold; converted are "
+            f"{', '.join(CONVERTIBLE)}, and LORA with use_dora",
+        )
+    _check_task(raw)
+    if peft_type.upper() in ("LORA", "ADALORA"):  # other kinds have options of their own that begin with use_
+        _check_variants({**raw, "use_dora": False})
+    _check_extras(raw)
+    if peft_type.upper() == "LORA":
+        _check_init(raw.get("init_lora_weights"))
+    for name in ("rank_pattern", "alpha_pattern"):
+        for key in _mapping(raw, name):
+            _check_pattern(key)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -134,23 +160,42 @@ def decode(data: bytes) -> dict[str, Any]:
 def staged(data: bytes) -> bytes:
     """The config as it is stored: only the fields that vLLM reads or preflight judges, in one order."""
     raw = decode(data)
+    if not is_lora(raw):  # never shown to the engine as it is: a conversion reads it, or it is refused
+        return json.dumps(raw, indent=2).encode() + b"\n"
     kept = {name: raw[name] for name in raw if name in KEPT_FIELDS or name.startswith("use_")}
     kept = {name: value for name, value in kept.items() if value not in (None, False, [], {})}
     kept["target_modules"] = _listed(_targets(raw.get("target_modules")))  # vLLM wants the field, whatever it says
     return json.dumps(kept, indent=2, sort_keys=False, default=str).encode() + b"\n"
 
 
+def exactly(module: str) -> str:
+    """The key of rank_pattern and alpha_pattern that means this module alone."""
+    return f"^{module}$".replace(".", r"\.")
+
+
+def is_lora(raw: Mapping[str, Any]) -> bool:
+    """Whether it is of the one kind that vLLM serves, or would be without its variants."""
+    return isinstance(peft_type := raw.get("peft_type"), str) and peft_type.upper() == "LORA"
+
+
 def _listed(targets: tuple[str, ...] | str) -> list[str] | str:
     return targets if isinstance(targets, str) else list(targets)
 
 
-def _check_type(raw: Mapping[str, Any]) -> None:
-    peft_type = raw.get("peft_type")
-    if not isinstance(peft_type, str) or peft_type.upper() != "LORA":
+def check_type(raw: Mapping[str, Any]) -> None:
+    """Refuse all but LoRA for text, which is what the engine takes."""
+    if not is_lora(raw):
+        peft_type = raw.get("peft_type")
+        convertible = isinstance(peft_type, str) and peft_type.upper() in CONVERTIBLE
+        way = "register it with convert, or train one" if convertible else "train one"
         raise AdapterRefused(
             "wrong_peft_type",
-            f"peft_type is {peft_type!r}; only 'LORA' adapters can be served: train one with LoraConfig",
+            f"peft_type is {peft_type!r}; only 'LORA' adapters can be served: {way} with LoraConfig",
         )
+    _check_task(raw)
+
+
+def _check_task(raw: Mapping[str, Any]) -> None:
     task = raw.get("task_type")
     if task not in (None, "CAUSAL_LM"):
         raise AdapterRefused(
@@ -163,7 +208,8 @@ def _check_variants(raw: Mapping[str, Any]) -> None:
     if raw.get("use_dora"):
         raise AdapterRefused(
             "dora",
-            "use_dora is true and vLLM has no DoRA; convert it with peft.convert_to_lora, or train without use_dora",
+            "use_dora is true and vLLM has no DoRA; register it with convert, which makes a plain LoRA of it and "
+            "reports the error, or train without use_dora",
         )
     if raw.get("alora_invocation_tokens"):
         raise AdapterRefused(

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters import peft_config
 from adapters.base_facts import Shape
 from adapters.base_model import BaseModel
 from adapters.errors import AdapterRefused
@@ -32,7 +33,9 @@ def check(folder: Path, base: BaseModel, *, max_rank: int, max_bytes: int) -> Ma
 
     Reads one module's tensors at a time. Shapes decide; a different base name is a warning.
     """
-    config = PeftConfig.read(folder / CONFIG_FILE)
+    raw = peft_config.read_json(folder / CONFIG_FILE)
+    peft_config.check_type(raw)  # before its fields, which other kinds have not
+    config = PeftConfig.parse(raw)
     config.check_supported()
     weights = open_weights(folder)
     size_bytes = weights.file.path.stat().st_size
@@ -169,8 +172,8 @@ def _check_rank_limit(rank: int, max_rank: int) -> None:
     if rank > max_rank:
         raise AdapterRefused(
             "rank_above_limit",
-            f"the adapter's rank is {rank} and this server takes up to {max_rank}; register it with convert, which "
-            f"cuts it to rank {max_rank} by truncated SVD and reports the error, or raise MANYHATS_MAX_RANK",
+            f"the adapter's rank is {rank} and this server takes up to {max_rank}; register it with convert "
+            f"(--rank {max_rank}), which cuts it by truncated SVD and reports the error, or raise MANYHATS_MAX_RANK",
         )
 
 

@@ -25,6 +25,7 @@ MAX_DIMENSIONS = 8
 
 FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}  # numpy has no bfloat16: its bits are read
 _BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+_INTEGERS = {"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "u1"}
 _BYTES |= {"I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
@@ -73,6 +74,15 @@ class SafetensorsFile:
         count = math.prod(info.shape)
         stored = np.fromfile(self.path, dtype=FLOATS[info.dtype], count=count, offset=info.start)
         return _floats(stored, info.dtype).reshape(info.shape)
+
+    def read_integers(self, name: str) -> NDArray[np.int64]:
+        """The whole tensor of whole numbers, such as the places of the weights that an adapter changes."""
+        info = self.tensors[name]
+        if info.dtype not in _INTEGERS:
+            raise AdapterRefused("wrong_dtype", f"{name!r} is {info.dtype}; save the adapter in {', '.join(FLOATS)}")
+        count = math.prod(info.shape)
+        stored = np.fromfile(self.path, dtype=_INTEGERS[info.dtype], count=count, offset=info.start)
+        return stored.astype(np.int64).reshape(info.shape)
 
     def sample_rows(self, name: str, count: int) -> Floats:
         """At most `count` rows of a matrix, spread evenly over it: (rows, columns)."""

@@ -21,6 +21,7 @@ from urllib.parse import unquote
 
 from adapters import peft_config, remote
 from adapters.archive import WANTED, Budget, copy, unpack
+from adapters.differences import is_checkpoint
 from adapters.errors import SourceNotFound, SourceRefused
 from adapters.peft_config import CONFIG_FILE
 from adapters.preflight import check_pickle
@@ -51,6 +52,23 @@ class Sources:
             self.stage_folder(Path(unquote(url[2])), into)
         else:
             self.stage_remote(source, into)
+
+    def stage_checkpoint(self, source: str, into: Path) -> bool:
+        """Lead to a whole model in a local folder inside the roots, copying nothing; False where there is none.
+
+        Only for a conversion, which reads one weight after the other. Raises SourceRefused.
+        """
+        url = _URL.fullmatch(source)
+        if url is not None and url[1].lower() not in _LOCAL:
+            return False
+        folder = Path(source if url is None else unquote(url[2]))
+        if not folder.is_dir() or not is_checkpoint(folder):
+            return False
+        self._check_local(folder)
+        for file in sorted(folder.glob("model*.safetensors*")):
+            with self._opened(file):  # checked as what is copied is
+                (into / file.name).symlink_to(file.resolve())
+        return True
 
     def stage_archive(self, archive: Path, into: Path) -> None:
         """An uploaded .zip or .tar.gz, which its owner gave us: not checked against the roots."""

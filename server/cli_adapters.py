@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,11 @@ app = typer.Typer(
 Url = Annotated[str, typer.Option("--url", help="The server's address, for example http://127.0.0.1:8000.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(help="The adapter's name.")]
+Rank = Annotated[int | None, typer.Option("--rank", min=1, help="Make it of this rank, by truncated SVD.")]
+Error = Annotated[
+    float | None,
+    typer.Option("--error", help="Or of the least rank whose relative error is at most this, such as 0.05."),
+]
 
 POLL_SECONDS = 0.5
 
@@ -37,8 +43,9 @@ def add(
     ),
     activate: Annotated[bool, typer.Option("--activate", help="Move the name to the new version at once.")] = False,
     pin: Annotated[bool, typer.Option("--pin", help="Keep it in a slot of its own.")] = False,
-    rank: Annotated[int | None, typer.Option("--rank", help="Cut to this rank first, by truncated SVD.")] = None,
-    convert: Annotated[bool, typer.Option("--convert", help="Make a plain LoRA of PiSSA or OLoRA first.")] = False,
+    rank: Rank = None,
+    error: Error = None,
+    convert: Annotated[bool, typer.Option("--convert", help="Make a plain LoRA of another kind first.")] = False,
     url: Url = "",
     as_json: Json = False,
 ) -> None:
@@ -51,8 +58,8 @@ def add(
     path = f"/v1/adapters/{name}/versions" if new_version else "/v1/adapters"
     fields: dict[str, Any] = {} if new_version else {"name": name, "pin": pin}
     fields |= {"activate": True} if activate else {}
-    conversion = {"rank": rank} if rank else {}
-    wanted = convert or rank is not None
+    conversion = conversion_of(rank, error)
+    wanted = convert or bool(conversion)
     with connect(url) as api:
         if "://" in source:
             body = fields | {"source": source} | ({"convert": conversion} if wanted else {})
@@ -62,6 +69,69 @@ def add(
             form |= {"convert": json.dumps(conversion)} if wanted else {}
             with packed(Path(source)) as archive:
                 shown = api.call("POST", path, form=form, file=archive)
+        _print_adapter(shown, as_json=as_json, is_local=api.is_local)
+
+
+@app.command(
+    epilog="manyhats adapters convert ./my-dora --out ./my-lora --rank 16\n\n"
+    "manyhats adapters convert ./fine-tuned-model --out ./my-lora --error 0.1"
+)
+def convert(
+    source: Annotated[Path, typer.Argument(help="An adapter's folder, .zip or .tar.gz; or a fine-tuned base model.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder for the plain LoRA.")],
+    rank: Rank = None,
+    error: Error = None,
+    as_json: Json = False,
+) -> None:
+    """Make a plain LoRA of another kind of adapter, or of a fine-tuned base model, and say how near it comes.
+
+    Needs no server: reads the weights of MANYHATS_MODEL, one after the other.
+    """
+    from server.converting import convert_folder
+
+    conversion_of(rank, error)
+    made = convert_folder(source, out, rank=rank, error=error)
+    if as_json:
+        print_json(made)
+        return
+    errors: dict[str, float] = made.pop("relative_error")
+    left_out: dict[str, float] = made.pop("left_out", {})
+    print_fields({**made, "largest error": f"{max(errors.values()):.2g}"})
+    print_table(("module", "relative error"), [(name, f"{lost:.2g}") for name, lost in errors.items()], empty="")
+    if left_out:
+        rows = [(name, f"{change:.2g}") for name, change in left_out.items()]
+        print_table(("not in it, though it changed", "by"), rows, empty="")
+
+
+@app.command(
+    epilog="manyhats adapters mix blend pirate=0.7 json=0.3\n\n"
+    "manyhats adapters mix blend pirate=1 json=1 --method ties --density 0.3 --rank 16"
+)
+def mix(
+    name: Name,
+    adapters: Annotated[list[str], typer.Argument(help="Two or more, as NAME=WEIGHT or NAME@DIGEST=WEIGHT.")],
+    method: Annotated[str, typer.Option("--method", help="linear, ties, dare_linear or dare_ties.")] = "linear",
+    density: Annotated[
+        float | None, typer.Option("--density", help="The share of entries that TIES and DARE keep; 0.5 if not given.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of DARE's choice; 0 if not given.")] = None,
+    rank: Rank = None,
+    error: Error = None,
+    new_version: Annotated[bool, typer.Option("--new-version", help="A further version of a name that is there.")] = (
+        False
+    ),
+    url: Url = "",
+    as_json: Json = False,
+) -> None:
+    """Make one adapter of several, each with its weight."""
+    from server.client import connect
+
+    body: dict[str, Any] = {} if new_version else {"name": name}
+    body["mix"] = {"adapters": _weights(adapters), "method": method}
+    body["mix"] |= {key: value for key, value in (("density", density), ("seed", seed)) if value is not None}
+    body |= {"convert": conversion} if (conversion := conversion_of(rank, error)) else {}
+    with connect(url) as api:
+        shown = api.call("POST", f"/v1/adapters/{name}/versions" if new_version else "/v1/adapters", json=body)
         _print_adapter(shown, as_json=as_json, is_local=api.is_local)
 
 
@@ -150,6 +220,31 @@ def remove(
     with connect(url) as api:
         api.call("DELETE", f"/v1/adapters/{name}/versions/{version}" if version else f"/v1/adapters/{name}")
     typer.echo(f"removed {what}")
+
+
+def conversion_of(rank: int | None, error: float | None) -> dict[str, Any]:
+    """The API's `convert`; raises CommandFailed for both."""
+    if rank is not None and error is not None:
+        raise CommandFailed("give either --rank or --error: a rank has the error that it has")
+    if error is not None and not 0 < error < 1:
+        raise CommandFailed(f"--error {error:g}: give a share between 0 and 1, such as 0.05")
+    return {"rank": rank} if rank is not None else {"error": error} if error is not None else {}
+
+
+def _weights(words: list[str]) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for word in words:
+        adapter, _, weight = word.rpartition("=")
+        try:
+            number = float(weight)
+        except ValueError:
+            number = math.nan
+        if not adapter or not math.isfinite(number):
+            raise CommandFailed(f"{word!r}: give each adapter with its weight, such as pirate=0.7 json=0.3")
+        if adapter in weights:
+            raise CommandFailed(f"{adapter!r} is named twice; give it one weight")
+        weights[adapter] = number
+    return weights
 
 
 def _target(versions: list[str]) -> dict[str, Any]:

@@ -22,6 +22,11 @@ def packed(path: Path) -> Iterator[Path]:
             raise CommandFailed(f"{str(path)!r} is no .zip or .tar.gz; give one, or the adapter's folder")
         yield path
         return
+    if (path / "model.safetensors").is_file() or (path / "model.safetensors.index.json").is_file():
+        raise CommandFailed(
+            f"{str(path)!r} is a whole model: make an adapter of it with `manyhats adapters convert {path} --out DIR`, "
+            "and add that"
+        )
     if not (path / CONFIG).is_file():
         raise CommandFailed(
             f"{str(path)!r} is no adapter: it has no {CONFIG}. Give the folder that peft's save_pretrained wrote"

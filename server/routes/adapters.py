@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from adapters.adapter import Adapter, Version
 from adapters.errors import AdapterError
+from adapters.mix import USUAL_DENSITY, Method
 from server.answering import read_as, read_body
 from server.auth import require_admin
 from server.errors import ApiError, invalid_request
-from server.intake import Order, from_source, from_upload, is_remote
+from server.intake import MixOrder, Order, from_nothing, from_source, from_upload, is_remote
 from server.services import CallerDep, Services, ServicesDep
 from server.threads import run_in
 
@@ -25,10 +26,27 @@ router = APIRouter()
 
 
 class Convert(BaseModel):
-    """What to do with weights that would be refused as they are."""
+    """What to do with weights that would be refused as they are: a plain LoRA is made of them, by truncated SVD."""
 
     model_config = ConfigDict(extra="forbid")
-    rank: int | None = Field(None, ge=1, description="Cut to this rank by truncated SVD; PiSSA and OLoRA need none.")
+    rank: int | None = Field(None, ge=1, description="Of this rank; else as exactly as the served rank allows.")
+    error: float | None = Field(None, gt=0, lt=1, description="Or of the least rank with at most this relative error.")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.rank is not None and self.error is not None:
+            raise ValueError("give either `rank` or `error`")
+        return self
+
+
+class Mix(BaseModel):
+    """A new adapter of several that are there."""
+
+    model_config = ConfigDict(extra="forbid")
+    adapters: dict[str, float] = Field(description="Names or version ids, each with its weight.")
+    method: Method = "linear"
+    density: float = Field(USUAL_DENSITY, gt=0, le=1, description="The share of entries that TIES and DARE keep.")
+    seed: int = Field(0, ge=0, description="Of DARE's choice.")
 
 
 class NewAdapter(BaseModel):
@@ -40,6 +58,7 @@ class NewAdapter(BaseModel):
     pin: bool = False
     activate: bool = False
     convert: Convert | None = None
+    mix: Mix | None = None  # in place of `source`
 
 
 class Alias(BaseModel):
@@ -163,11 +182,16 @@ async def _register(request: Request, services: Services, *, name: str | None) -
             wanted, upload = _from_form(form)
             return await _registered(services, _order(wanted, name, source="upload", stage=from_upload(upload.file)))
     wanted = await read_as(request, NewAdapter)
+    if wanted.mix is not None:
+        if wanted.source:
+            raise ApiError(400, "give either a `source` or a `mix`", param="mix")
+        return await _registered(services, _order(wanted, name, source="mix", stage=from_nothing))
     if not wanted.source:
         raise ApiError(
             400, "give a `source` (a folder or URL), or send the archive as form field `file`", param="source"
         )
-    order = _order(wanted, name, source=wanted.source, stage=from_source(wanted.source))
+    stage = from_source(wanted.source, convert=wanted.convert is not None)
+    order = _order(wanted, name, source=wanted.source, stage=stage)
     if not is_remote(wanted.source):
         return await _registered(services, order)
     services.sources.check(wanted.source)  # what the allow-list refuses is told now, not in the background
@@ -213,6 +237,8 @@ def _order(wanted: NewAdapter, name: str | None, *, source: str, stage: Any) -> 
         pin=wanted.pin,
         convert=wanted.convert is not None,
         rank=wanted.convert.rank if wanted.convert else None,
+        error=wanted.convert.error if wanted.convert else None,
+        mix=MixOrder(**wanted.mix.model_dump()) if wanted.mix else None,
         as_version=name is not None,
         activate=wanted.activate,
     )
@@ -223,6 +249,8 @@ def _from_form(form: FormData) -> tuple[NewAdapter, UploadFile]:
     upload = form.get("file")
     if not isinstance(upload, UploadFile):
         raise ApiError(400, "send the .zip or .tar.gz as form field `file`", param="file")
+    if fields.pop("mix", None) is not None:
+        raise ApiError(400, "a mix is sent as JSON, without a file", param="mix")
     if isinstance(fields.get("convert"), str):
         try:
             fields["convert"] = json.loads(fields["convert"])

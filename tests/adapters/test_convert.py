@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from adapters.base_model import BaseModel
 from adapters.convert import convert, nearest, to_plain_lora, truncate
 from adapters.errors import AdapterRefused
+from adapters.factoring import Target
 from adapters.preflight import check
 
 Logits = Callable[[Path], Any]
@@ -95,7 +96,7 @@ def test_the_nearest_product_is_that_of_the_singular_values():
 @pytest.mark.parametrize("rslora", [False, True])
 def test_the_error_that_is_reported_is_the_error_that_is_there(adapter, base, into, rslora):
     folder = adapter(use_rslora=rslora, lora_alpha=10)
-    errors = truncate(folder, into, rank=2)
+    errors = truncate(folder, into, Target(rank=2))
     assert set(errors) == {module for module in base.modules if module.endswith(("q_proj", "v_proj", "down_proj"))}
     for module, error in errors.items():
         old, new = product(folder, module), product(into, module)
@@ -112,7 +113,7 @@ def test_ranks_that_hold_nothing_are_cut_without_loss(adapter, base, into, logit
         }
 
     folder = adapter(padded, r=8, lora_alpha=8)  # B·A twice, at half the scale of rank 4
-    errors = convert(folder, into, base, rank=4)
+    errors = convert(folder, into, base, Target(rank=4)).errors
     assert max(errors.values()) < 1e-6
     np.testing.assert_allclose(logits(into), logits(folder), atol=1e-5)
     np.testing.assert_allclose(logits(into), logits(adapter()), atol=1e-5)
@@ -120,7 +121,7 @@ def test_ranks_that_hold_nothing_are_cut_without_loss(adapter, base, into, logit
 
 def test_modules_of_several_ranks_and_scales_keep_their_own(base, into, logits, trained):
     folder = trained(rank_pattern={"q_proj": 2}, alpha_pattern={r"layers\.1\.mlp\.up_proj": 30}, use_rslora=True)
-    errors = truncate(folder, into, rank=3)
+    errors = truncate(folder, into, Target(rank=3))
     assert {module for module, error in errors.items() if error == 0} == {
         "model.layers.0.self_attn.q_proj",
         "model.layers.1.self_attn.q_proj",
@@ -128,7 +129,7 @@ def test_modules_of_several_ranks_and_scales_keep_their_own(base, into, logits, 
     assert check(into, base, max_rank=3, max_bytes=1 << 20).rank == 3
     whole = into.parent / "whole"
     whole.mkdir()
-    truncate(folder, whole, rank=4)
+    truncate(folder, whole, Target(rank=4))
     np.testing.assert_allclose(logits(whole), logits(folder), atol=1e-5)
 
 
@@ -137,7 +138,7 @@ def test_the_difference_of_the_answers_falls_with_the_rank(trained, logits, tmp_
     differences = []
     for rank in (1, 4, 8):
         (tmp_path / f"rank-{rank}").mkdir()
-        truncate(folder, tmp_path / f"rank-{rank}", rank=rank)
+        truncate(folder, tmp_path / f"rank-{rank}", Target(rank=rank))
         differences.append(float(np.abs(logits(tmp_path / f"rank-{rank}") - logits(folder)).max()))
     assert differences[0] > differences[1] > differences[2]
     assert differences[2] < 1e-5
@@ -151,7 +152,7 @@ def test_an_adapter_on_changed_base_weights_becomes_a_plain_one(base, into, trai
     folder = trained(init_lora_weights=init, **options)
     with pytest.raises(AdapterRefused):
         check(folder, base, max_rank=64, max_bytes=1 << 20)
-    errors = convert(folder, into, base)
+    errors = convert(folder, into, base, Target()).errors
     assert max(errors.values()) == 0
     assert check(into, base, max_rank=8, max_bytes=1 << 20).rank == 8
     plain, original = logits(into), logits(folder)  # PEFT changes the base again for the second
@@ -165,8 +166,8 @@ def test_a_plain_one_of_lower_rank_reports_what_it_lost(base, into, trained):
     folder = trained(init_lora_weights="pissa")
     exact = into.parent / "exact"
     exact.mkdir()
-    to_plain_lora(folder, exact, base)
-    errors = to_plain_lora(folder, into, base, rank=4)
+    to_plain_lora(folder, exact, base, Target())
+    errors = to_plain_lora(folder, into, base, Target(rank=4))
     for module, error in errors.items():
         old, new = product(exact, module), product(into, module)
         assert np.linalg.norm(new - old) / np.linalg.norm(old) == pytest.approx(error, rel=1e-3)
@@ -175,23 +176,23 @@ def test_a_plain_one_of_lower_rank_reports_what_it_lost(base, into, trained):
 @pytest.mark.parametrize("init", ["pissa_niter_4", "corda", "loftq"])
 def test_what_cannot_be_repeated_is_refused_with_the_way_out(adapter, base, into, init):
     with pytest.raises(AdapterRefused, match="path_initial_model_for_weight_conversion") as refused:
-        convert(adapter(init_lora_weights=init), into, base)
+        convert(adapter(init_lora_weights=init), into, base, Target())
     assert refused.value.kind == "modified_base"
 
 
 def test_without_the_bases_weights_nothing_is_guessed(adapter, base, into):
     bare = BaseModel(modules=base.modules, name="x", fingerprint="", context_tokens=64)
     with pytest.raises(AdapterRefused, match="not at hand"):
-        to_plain_lora(adapter(init_lora_weights="pissa"), into, bare)
+        to_plain_lora(adapter(init_lora_weights="pissa"), into, bare, Target())
 
 
 @pytest.mark.parametrize(
-    ("config", "kind"), [({"use_dora": True}, "dora"), ({"r": 3}, "rank_mismatch"), ({"lora_alpha": -1}, "nan_alpha")]
+    ("config", "kind"), [({"bias": "all"}, "lora_bias"), ({"r": 3}, "rank_mismatch"), ({"lora_alpha": -1}, "nan_alpha")]
 )
 @pytest.mark.parametrize("init", [True, "pissa"])
 def test_conversion_does_not_hide_what_is_wrong(adapter, base, into, config, kind, init):
     with pytest.raises(AdapterRefused) as refused:
-        convert(adapter(init_lora_weights=init, **config), into, base, rank=2)
+        convert(adapter(init_lora_weights=init, **config), into, base, Target(rank=2))
     assert refused.value.kind == kind
 
 
@@ -200,11 +201,11 @@ def test_weights_that_are_not_finite_are_refused_before_they_are_decomposed(adap
         return {name: value * np.nan for name, value in tensors.items()}
 
     with pytest.raises(AdapterRefused) as refused:
-        truncate(adapter(broken), into, rank=2)
+        truncate(adapter(broken), into, Target(rank=2))
     assert refused.value.kind == "nan_weights"
 
 
 def test_a_rank_of_zero_leaves_nothing(adapter, into):
     with pytest.raises(AdapterRefused) as refused:
-        truncate(adapter(), into, rank=0)
+        truncate(adapter(), into, Target(rank=0))
     assert refused.value.kind == "rank_zero"

@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
+from safetensors.numpy import save_file
 
 import server.serve
 from server.cli import app, main
@@ -264,3 +266,52 @@ def test_a_server_that_does_not_answer_is_told(manyhats: Manyhats) -> None:
     said = manyhats("adapters", "list", "--url", "http://127.0.0.1:9", status=1)
     assert "http://127.0.0.1:9" in said
     assert "manyhats serve" in said
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # PEFT's own, of other kinds
+def test_another_kind_of_adapter_becomes_a_plain_one(manyhats: Manyhats, tmp_path: Path) -> None:
+    scaled = tmp_path / "ia3"
+    scaled.mkdir()
+    module = "model.layers.0.self_attn.q_proj"
+    factors = np.random.default_rng(0).normal(1, 0.1, (256, 1)).astype(np.float32)
+    save_file({f"base_model.model.{module}.ia3_l": factors}, scaled / "adapter_model.safetensors")
+    fields = {"peft_type": "IA3", "task_type": "CAUSAL_LM", "target_modules": ["q_proj"], "feedforward_modules": []}
+    (scaled / "adapter_config.json").write_text(json.dumps(fields))
+
+    out = tmp_path / "made" / "plain"
+    said = manyhats("adapters", "convert", str(scaled), "--out", str(out), "--error", "0.5")
+    assert module in said
+    assert "IA3" in said
+    assert "is there already" in manyhats("adapters", "convert", str(scaled), "--out", str(out), status=1)
+    told = json.loads(
+        manyhats("adapters", "convert", str(scaled), "--out", str(tmp_path / "other"), "--rank", "100", "--json")
+    )
+    assert (told["rank"], told["kind"]) == (100, "IA3")
+    assert 0 < told["relative_error"][module] < 1
+    assert "MANYHATS_MAX_RANK is 64" in told["note"]
+    manyhats("adapters", "add", str(out), "--name", "plain")
+    sent = json.loads(manyhats("adapters", "add", str(scaled), "--name", "sent", "--rank", "4", "--json"))
+    assert sent["version"]["rank"] == 4
+    for words in (["--rank", "4", "--error", "0.1"], ["--error", "2"]):
+        manyhats("adapters", "convert", str(scaled), "--out", str(tmp_path / "third"), *words, status=1)
+    assert not (tmp_path / "third").exists()
+    assert "no '" in manyhats("adapters", "convert", str(tmp_path / "none"), "--out", str(tmp_path / "x"), status=1)
+    base = str(DEMO_DIR / "base")
+    assert "nothing differs" in manyhats("adapters", "convert", base, "--out", str(tmp_path / "x"), status=1)
+    assert "adapters convert" in manyhats("adapters", "add", base, "--name", "x", status=1)
+
+
+def test_adapters_are_mixed(manyhats: Manyhats) -> None:
+    for name, folder in (("one", ONE), ("other", OTHER)):
+        manyhats("adapters", "add", folder, "--name", name)
+    assert "--rank 64" in manyhats("adapters", "mix", "blend", "one=0.7", "other=0.3", status=1)  # the ranks add up
+    blend = json.loads(manyhats("adapters", "mix", "blend", "one=0.7", "other=0.3", "--rank", "64", "--json"))
+    assert {round(one["weight"], 3) for one in blend["version"]["details"]["mix"]["adapters"]} == {0.7, 0.3}
+    words = ("--method", "ties", "--density", "0.3", "--rank", "8")
+    ties = json.loads(manyhats("adapters", "mix", "ties", "other=1", "one=1", *words, "--json"))
+    assert ties["version"]["rank"] == 8
+    assert ties["version"]["details"]["mix"]["density"] == 0.3
+    again = json.loads(manyhats("adapters", "mix", "ties", "one=1", "other=1", *words, "--json"))
+    assert again["version"]["id"] == ties["version"]["id"]
+    assert "named twice" in manyhats("adapters", "mix", "x", "one=1", "one=2", status=1)
+    assert "its weight" in manyhats("adapters", "mix", "x", "one", "other=1", status=1)

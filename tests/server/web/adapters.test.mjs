@@ -59,6 +59,7 @@ test("a conversion is offered where one helps", () => {
   assert.deepEqual(conversionFor({ code: "rank_above_limit", message: tooLarge }), { rank: 16 });
   assert.deepEqual(conversionFor({ code: "modified_base", message: "init is 'pissa': register it with convert, or" }), {});
   assert.equal(conversionFor({ code: "modified_base", message: "init is 'corda': save it with PEFT's" }), null);
+  assert.deepEqual(conversionFor({ code: "dora", message: "use_dora is true: register it with convert, which" }), {});
   assert.equal(conversionFor({ code: "dora", message: "" }), null);
 });
 
