@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters import peft_config
-from adapters.base_model import BaseModel, BaseWeights, Shape
+from adapters.base_facts import Shape
+from adapters.base_model import BaseModel, BaseWeights
 from adapters.errors import AdapterRefused
 from adapters.lora_weights import MAX_NAME_CHARS, PREFIX
 from adapters.peft_config import CONFIG_FILE

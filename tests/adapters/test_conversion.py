@@ -332,9 +332,9 @@ def test_layers_that_lie_the_other_way_round_are_refused(made, converted, demo):
 def test_which_layers_lie_the_other_way_round_is_known():
     from transformers import GPT2Config
 
-    from adapters import base_model
+    from adapters import base_facts
 
-    found = base_model._layers(GPT2Config(n_layer=1, n_embd=16, n_head=2, vocab_size=32))
+    found = base_facts._layers(GPT2Config(n_layer=1, n_embd=16, n_head=2, vocab_size=32))
     assert found.transposed == set(found.modules) - {"lm_head"}
 
 
