@@ -23,7 +23,7 @@ from retrieval.errors import FileNotFound, ParseFailed, RetrievalError
 from retrieval.files import Files
 from retrieval.heavy import Heavy, Stopped
 from retrieval.parsing_apart import parse_apart
-from retrieval.passage import Chunk
+from retrieval.passage import Chunk, Document
 from retrieval.queue import Job, Queue
 from retrieval.vectors import Vectors
 
@@ -118,7 +118,6 @@ class Ingestion:
         return True
 
     def _work_off(self, jobs: Sequence[Job]) -> None:
-        self._queue.begin(jobs)
         self._embed([reading for job in jobs if (reading := self._read(job, jobs)) is not None])
 
     def _read(self, job: Job, jobs: Sequence[Job]) -> _Reading | None:
@@ -129,7 +128,10 @@ class Ingestion:
             )
             return None
         try:
-            chunks = self._heavy.run(partial(self._chunks, job), partial(self._renewed, jobs))
+            renew = partial(self._renewed, jobs)
+            document = self._heavy.run(partial(self._document, job), renew)
+            self._queue.begin(job)  # what has been read apart could harm nobody here; what comes now could
+            chunks = self._heavy.run(partial(self._chunks, document, job), renew)
             if not chunks:
                 raise ParseFailed("invalid_file", "there is no text in this file")
         except ParseFailed as error:
@@ -156,13 +158,15 @@ class Ingestion:
         missing = {digest: text for digest, text in texts.items() if digest not in known}
         return _Reading(job, chunks, digests, missing)
 
-    def _chunks(self, job: Job) -> list[Chunk]:
-        document = parse_apart(
+    def _document(self, job: Job) -> Document:
+        return parse_apart(
             self._files.path_of(job.digest),
             job.filename,
             seconds=self._parse_seconds,
             memory_bytes=self._parse_memory_bytes,
         )
+
+    def _chunks(self, document: Document, job: Job) -> list[Chunk]:
         return chunk(document, self._embedder.tokenizer, job.chunking, window_tokens=self._embedder.window_tokens)
 
     def _embed(self, readings: list[_Reading]) -> None:

@@ -125,14 +125,10 @@ class Queue:
             rows = connection.execute(query.order_by(_columns.due_at, _columns.number)).mappings().all()
         return [Job(file=store_file(row), owner=row["owner"], holder=holder) for row in rows]
 
-    def begin(self, jobs: Sequence[Job]) -> None:
-        """Note that these are worked on from now on, durably: whoever ends this process is among them."""
-        if not jobs:
-            return
-        numbers = [job.number for job in jobs]
-        begun = update(tables.attachments).where(_columns.number.in_(numbers), _columns.lease_holder == jobs[0].holder)
+    def begin(self, job: Job) -> bool:
+        """Note durably that this may end the process from now on; False as in `renew`."""
         with self._database.write() as connection:
-            connection.execute(begun.values(starts=_columns.starts + 1))
+            return _change(connection, job, starts=job.starts)
 
     def renew(
         self,
@@ -182,7 +178,7 @@ class Queue:
 
     def retry(self, job: Job, message: str, delay_seconds: float) -> bool:
         """Give the file back, to be tried again later; False as above."""
-        later = {"due_at": self._clock() + delay_seconds, "error_message": message, **_FREE}
+        later = {"due_at": self._clock() + delay_seconds, "error_message": message, "starts": job.starts, **_FREE}
         with self._database.write() as connection:
             return _change(connection, job, **later)
 

@@ -74,7 +74,11 @@ def start(folder: Path) -> Server:
 
 def check(server: Server, journal: Journal) -> None:
     """Everything that was acknowledged is there, has ended well, and is found; what was deleted is not."""
-    api = connect(server.port)
+    with connect(server.port) as api:
+        check_over(api, journal)
+
+
+def check_over(api: openai.OpenAI, journal: Journal) -> None:
     if not journal.store_id:
         journal.store_id = api.vector_stores.create(name="proof").id
         return
@@ -117,20 +121,20 @@ def clients(server: Server, journal: Journal, dice: random.Random) -> Iterator[N
     failures: list[BaseException] = []
 
     def change() -> None:
-        api = connect(server.port)
         try:
-            while True:
-                change_once(api, journal, dice)
+            with connect(server.port) as api:
+                while True:
+                    change_once(api, journal, dice)
         except NO_ANSWER:
             return  # the server is gone
         except BaseException as error:
             failures.append(error)
 
     def search() -> None:
-        api = connect(server.port)
         try:
-            while True:
-                api.vector_stores.search(journal.store_id, query="the office of the harbour")
+            with connect(server.port) as api:
+                while True:
+                    api.vector_stores.search(journal.store_id, query="the office of the harbour")
         except NO_ANSWER:
             return
         except BaseException as error:

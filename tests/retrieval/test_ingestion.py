@@ -248,7 +248,7 @@ def test_a_file_that_may_have_ended_the_process_is_worked_off_last(house: House)
     for _ in range(3):
         job = house.queue.claim("worker")
         assert job is not None
-        house.queue.begin([job])
+        house.queue.begin(job)
         house.queue.release("worker")
     house.attach(prose(20, "innocent"), "innocent.txt")
     house.work()

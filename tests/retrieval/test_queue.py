@@ -261,10 +261,10 @@ def test_starts_count_until_something_is_durable(shelf: Shelf, store: VectorStor
     for n in range(3):
         job = claimed(shelf)
         assert job.starts == n + 1
-        shelf.queue.begin([job])
+        shelf.queue.begin(job)
         shelf.queue.release("test")
     job = claimed(shelf)
-    shelf.queue.begin([job])
+    shelf.queue.begin(job)
     assert shelf.queue.renew(job, done=1, total=9, further=True)
     shelf.queue.release("test")
     assert claimed(shelf).starts == 1
