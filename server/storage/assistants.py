@@ -22,12 +22,13 @@ from sqlalchemy.exc import IntegrityError
 
 from adapters.errors import NameInvalid, NameTaken
 from adapters.names import check_name, shown
+from retrieval.pages import Order, Page
 from server.storage import feed
 from server.storage.assistant import Assistant, AssistantFields, assistant_of, check_fields
 from server.storage.database import Database
 from server.storage.entries_file import read_entries
 from server.storage.errors import AssistantNotFound, FileInvalid, ManagedByFile
-from server.storage.pages import Order, Page, page_of
+from server.storage.pages import page_of
 from server.storage.tables import assistants
 
 __all__ = ["Assistant", "Assistants"]

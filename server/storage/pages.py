@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import TypeVar
 
+from retrieval.pages import Order, Page
 from server.storage.errors import CursorUnknown
 
 T = TypeVar("T")
-Order = Literal["asc", "desc"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page(Generic[T]):
-    """Part of a list, in the order asked for."""
-
-    items: tuple[T, ...]
-    has_more: bool
 
 
 def page_of(

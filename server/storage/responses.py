@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from retrieval.pages import Order, Page
 from server.storage.callers import Caller
 from server.storage.database import Database
 from server.storage.errors import ConversationTooLong, ResponseNotFound, ResponseUnfinished
-from server.storage.pages import Order, Page, page_of
+from server.storage.pages import page_of
 from server.storage.tables import responses
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "incomplete"]
