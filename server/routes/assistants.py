@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from retrieval.errors import RetrievalError
 from server.answering import read_body
 from server.auth import require_admin
 from server.errors import ApiError, to_api_error
-from server.routes.lists import listed
+from server.routes.lists import PagingDep, listed
 from server.services import CallerDep, Services, ServicesDep
 from server.store_rights import check_assistants_store
 from server.threads import run_in
@@ -31,17 +31,10 @@ async def create_assistant(request: Request, caller: CallerDep, services: Servic
 
 
 @router.get("/v1/assistants")
-async def list_assistants(
-    caller: CallerDep,
-    services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Literal["asc", "desc"] = "desc",
-    after: str | None = None,
-    before: str | None = None,
-) -> Response:
+async def list_assistants(caller: CallerDep, services: ServicesDep, paging: PagingDep) -> Response:
     """https://platform.openai.com/docs/api-reference/assistants/listAssistants"""
     require_admin(caller)
-    page = services.assistants.list(limit=limit, order=order, after=after, before=before)
+    page = services.assistants.list(**paging)
     return JSONResponse(listed([assistant.as_object() for assistant in page.items], has_more=page.has_more))
 
 

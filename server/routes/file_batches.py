@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
-from retrieval import fields
 from retrieval.attachments import BATCH_FILES, Entry
-from retrieval.pages import Page
-from retrieval.vector_store import FileBatch, Status, StoreFile
+from retrieval.vector_store import FileBatch
 from server.answering import read_as
 from server.auth import seen_by
 from server.errors import ApiError
-from server.routes.lists import listed, poll_after
+from server.routes.lists import PagingDep, poll_after
+from server.routes.store_files import NewStoreFile, StatusFilter, answer_files, entry_of
 from server.services import CallerDep, ServicesDep
 from server.store_rights import own_store
 from server.threads import run_in
@@ -23,21 +22,12 @@ from server.threads import run_in
 router = APIRouter()
 
 
-class BatchFile(BaseModel):
-    """One of `files`."""
-
-    model_config = ConfigDict(extra="forbid")
-    file_id: str = Field(min_length=1)
-    attributes: Any = None
-    chunking_strategy: Any = None
-
-
 class NewBatch(BaseModel):
     """Body of POST …/file_batches: ids that share attributes and chunking, or files that have their own."""
 
     model_config = ConfigDict(extra="forbid")
     file_ids: Annotated[list[str], Field(min_length=1, max_length=BATCH_FILES)] | None = None
-    files: Annotated[list[BatchFile], Field(min_length=1, max_length=BATCH_FILES)] | None = None
+    files: Annotated[list[NewStoreFile], Field(min_length=1, max_length=BATCH_FILES)] | None = None
     attributes: Any = None
     chunking_strategy: Any = None
 
@@ -84,30 +74,19 @@ async def list_batch_files(
     batch_id: str,
     caller: CallerDep,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Literal["asc", "desc"] = "desc",
-    after: str | None = None,
-    before: str | None = None,
-    status: Annotated[Status | None, Query(alias="filter")] = None,
+    paging: PagingDep,
+    status: StatusFilter = None,
 ) -> Response:
     """https://platform.openai.com/docs/api-reference/vector-stores-file-batches/listBatchFiles"""
-
-    def page() -> Page[StoreFile]:
-        store_id = own_store(vector_store_id, caller, services).id
-        return services.attachments.list(
-            store_id, batch_id=batch_id, status=status, limit=limit, order=order, after=after, before=before
-        )
-
-    found = await run_in(services.storage_pool, page)
-    return JSONResponse(listed([file.as_object() for file in found.items], has_more=found.has_more))
+    return await answer_files(services, caller, vector_store_id, paging, status, batch_id=batch_id)
 
 
 def _entries(body: NewBatch) -> list[Entry]:
     if (body.file_ids is None) == (body.files is None):
         raise ApiError(400, "give either `file_ids` or `files`", param="file_ids")
     if body.files is None:
-        shared = BatchFile(file_id="-", attributes=body.attributes, chunking_strategy=body.chunking_strategy)
-        of_all = _entry(shared, "")
+        shared = NewStoreFile(file_id="-", attributes=body.attributes, chunking_strategy=body.chunking_strategy)
+        of_all = entry_of(shared)
         return [
             Entry(file_id=file_id, attributes=of_all.attributes, chunking=of_all.chunking)
             for file_id in body.file_ids or ()
@@ -115,13 +94,4 @@ def _entries(body: NewBatch) -> list[Entry]:
     for name in ("attributes", "chunking_strategy"):
         if getattr(body, name) is not None:
             raise ApiError(400, f"{name}: with `files`, each file has its own; give it there", param=name)
-    return [_entry(file, f"files[{place}].") for place, file in enumerate(body.files)]
-
-
-def _entry(file: BatchFile, param: str) -> Entry:
-    attributes = file.attributes
-    return Entry(
-        file_id=file.file_id,
-        attributes=None if attributes is None else fields.read_attributes(attributes, f"{param}attributes"),
-        chunking=fields.read_chunking(file.chunking_strategy, f"{param}chunking_strategy"),
-    )
+    return [entry_of(file, f"files[{place}].") for place, file in enumerate(body.files)]

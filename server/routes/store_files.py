@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from retrieval import fields
+from retrieval.attachments import Entry
 from retrieval.pages import Page
 from retrieval.vector_store import Status, StoreFile
 from server.answering import read_as
 from server.auth import seen_by
-from server.routes.lists import listed, poll_after
+from server.routes.lists import Paging, PagingDep, listed, poll_after
 from server.services import CallerDep, Services, ServicesDep
 from server.storage.callers import Caller
 from server.store_rights import own_store
@@ -25,8 +26,11 @@ CHUNKS = 1000  # of a file's text in one page, unless told
 LAST_POSITION = 2**31 - 1  # that a database's column holds
 
 
+StatusFilter = Annotated[Status | None, Query(alias="filter")]
+
+
 class NewStoreFile(BaseModel):
-    """Body of POST …/files."""
+    """Body of POST …/files, and one of the `files` of a batch."""
 
     model_config = ConfigDict(extra="forbid")
     file_id: str = Field(min_length=1)
@@ -54,20 +58,11 @@ async def list_store_files(
     vector_store_id: str,
     caller: CallerDep,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Literal["asc", "desc"] = "desc",
-    after: str | None = None,
-    before: str | None = None,
-    status: Annotated[Status | None, Query(alias="filter")] = None,
+    paging: PagingDep,
+    status: StatusFilter = None,
 ) -> Response:
     """https://platform.openai.com/docs/api-reference/vector-stores-files/listFiles"""
-
-    def page() -> Page[StoreFile]:
-        store_id = own_store(vector_store_id, caller, services).id
-        return services.attachments.list(store_id, status=status, limit=limit, order=order, after=after, before=before)
-
-    found = await run_in(services.storage_pool, page)
-    return JSONResponse(listed([file.as_object() for file in found.items], has_more=found.has_more))
+    return await answer_files(services, caller, vector_store_id, paging, status)
 
 
 @router.get("/v1/vector_stores/{vector_store_id}/files/{file_id}")
@@ -146,11 +141,38 @@ async def read_store_file(
     )
 
 
+async def answer_files(
+    services: Services,
+    caller: Caller,
+    vector_store_id: str,
+    paging: Paging,
+    status: Status | None,
+    *,
+    batch_id: str | None = None,
+) -> Response:
+    """A page of a store's files, or of those that one batch attached."""
+
+    def page() -> Page[StoreFile]:
+        store_id = own_store(vector_store_id, caller, services).id
+        return services.attachments.list(store_id, batch_id=batch_id, status=status, **paging)
+
+    found = await run_in(services.storage_pool, page)
+    return JSONResponse(listed([file.as_object() for file in found.items], has_more=found.has_more))
+
+
+def entry_of(file: NewStoreFile, place: str = "") -> Entry:
+    """What is to be attached; `place` is what errors call it by: "files[0].". Raises StoreInvalid."""
+    attributes = file.attributes
+    return Entry(
+        file_id=file.file_id,
+        attributes=None if attributes is None else fields.read_attributes(attributes, f"{place}attributes"),
+        chunking=fields.read_chunking(file.chunking_strategy, f"{place}chunking_strategy"),
+    )
+
+
 def _attach(services: Services, caller: Caller, vector_store_id: str, body: NewStoreFile) -> StoreFile:
+    store_id = own_store(vector_store_id, caller, services).id
+    entry = entry_of(body)
     return services.attachments.attach(
-        own_store(vector_store_id, caller, services).id,
-        body.file_id,
-        attributes=None if body.attributes is None else fields.read_attributes(body.attributes),
-        chunking=fields.read_chunking(body.chunking_strategy),
-        owner=seen_by(caller),
+        store_id, entry.file_id, attributes=entry.attributes, chunking=entry.chunking, owner=seen_by(caller)
     )

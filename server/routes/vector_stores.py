@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
@@ -17,7 +17,7 @@ from retrieval.vector_store import VectorStore
 from server.answering import read_as, read_body
 from server.auth import seen_by
 from server.errors import to_api_error
-from server.routes.lists import listed
+from server.routes.lists import PagingDep, listed
 from server.services import CallerDep, Services, ServicesDep
 from server.storage.callers import Caller
 from server.store_rights import own_store
@@ -52,27 +52,12 @@ async def create_store(request: Request, caller: CallerDep, services: ServicesDe
 
 
 @router.get("/v1/vector_stores")
-async def list_stores(
-    caller: CallerDep,
-    services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Literal["asc", "desc"] = "desc",
-    after: str | None = None,
-    before: str | None = None,
-) -> Response:
+async def list_stores(caller: CallerDep, services: ServicesDep, paging: PagingDep) -> Response:
     """One's own; an administrator's key lists all.
 
     https://platform.openai.com/docs/api-reference/vector-stores/list
     """
-    page = await run_in(
-        services.storage_pool,
-        services.stores.list,
-        seen_by(caller),
-        limit=limit,
-        order=order,
-        after=after,
-        before=before,
-    )
+    page = await run_in(services.storage_pool, services.stores.list, seen_by(caller), **paging)
     return JSONResponse(listed([store.as_object() for store in page.items], has_more=page.has_more))
 
 
