@@ -74,6 +74,20 @@ class Settings(BaseSettings):
         "keep", description="Whether `[1]` stays in answers; citations come as annotations in both cases."
     )
 
+    # fine-tuning
+    training: bool = Field(True, description="Whether this server trains adapters, in a process of its own.")
+    training_jobs: int = Field(1, ge=1, le=64, description="Fine-tuning jobs that run at once.")
+    training_threads: int | None = Field(
+        None, ge=1, description="Cores that one job takes; all but one if unset, and at least one."
+    )
+    training_device: str = Field(
+        "auto",
+        pattern=r"auto|cpu|cuda(:\d+)?",
+        description="Where jobs are computed: `cpu`, `cuda`, `cuda:1`; `auto` takes a GPU that is free, else the CPU.",
+    )
+    max_training_bytes: int = Field(256 * 1024**2, ge=1, description="Largest training or validation file, bytes.")
+    prompt_tuning: bool = Field(False, description="Train and serve soft prompts; slows other requests a little.")
+
     # access
     api_keys_file: Path | None = Field(None, description="YAML with further API keys, read-only.")
     metrics_open: bool = Field(False, description="Serve /metrics without a key.")
@@ -143,6 +157,11 @@ class Settings(BaseSettings):
     def base_cache_dir(self) -> Path:
         """Where it is kept which layers base models have."""
         return self.data_dir / "cache" / "base"
+
+    @property
+    def training_dir(self) -> Path:
+        """Where each fine-tuning job has its folder, with its own copy of the data."""
+        return self.data_dir / "training"
 
     @property
     def embedder_cache_dir(self) -> Path:

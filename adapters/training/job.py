@@ -60,6 +60,7 @@ class Job:
     result_file: str | None = None
     error: Mapping[str, Any] | None = None  # {code, message, param}
     facts: Mapping[str, Any] = field(default_factory=dict)  # settled hyperparameters, evaluation, peak memory, …
+    wanted: Literal["pause", "cancel"] | None = None  # by a client; its process has not stopped yet
     lease_holder: str | None = None
     starts: int = 0  # of its process since the last step that was kept
 
@@ -68,7 +69,7 @@ class Job:
         return self.status in OVER
 
     def as_object(self) -> dict[str, Any]:
-        """OpenAI's fine-tuning job object; `publish`, `suffix`, `step`, `n_steps`, `evaluation` are ours."""
+        """OpenAI's fine-tuning job object; `publish`, `suffix`, `step`, `n_steps`, `wanted`, `evaluation` are ours."""
         method = self.method.as_object()
         settled = self.facts.get("hyperparameters", {})
         method[self.method.type]["hyperparameters"].update(settled)
@@ -86,7 +87,7 @@ class Job:
             "result_files": [self.result_file] if self.result_file else [],
             "seed": self.seed,
             "status": self.status,
-            "trained_tokens": self.trained_tokens,
+            "trained_tokens": self.trained_tokens if self.is_over else None,
             "training_file": self.training.id,
             "validation_file": self.validation.id if self.validation else None,
             "estimated_finish": None if self.estimated_finish is None else int(self.estimated_finish),
@@ -97,6 +98,7 @@ class Job:
             "publish": self.publish,
             "step": self.step,
             "n_steps": self.n_steps,
+            "wanted": self.wanted,
             "evaluation": self.facts.get("evaluation"),
         }
 

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from server.storage.database import Database
 from server.storage.tables import feed
 
-Topic = Literal["keys", "adapters", "assistants", "files", "ingestion"]
+Topic = Literal["keys", "adapters", "assistants", "files", "ingestion", "training"]
 
 
 def bump(connection: sa.Connection, topic: Topic) -> None:

@@ -12,10 +12,12 @@ from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
 
 from adapters import tables as adapter_tables
+from adapters.training import tables as training_tables
 from retrieval import tables as retrieval_tables
 from server.storage import tables
 from server.storage.errors import DatabaseNewer
 
+assert training_tables.jobs.metadata is adapter_tables.metadata  # imported, so that its tables are in there
 METADATA = [adapter_tables.metadata, retrieval_tables.metadata, tables.metadata]
 
 
