@@ -19,12 +19,12 @@ _FORMATS: Mapping[str, tuple[str, tuple[Kind, ...]]] = {
 }
 # keys of formats that other trainers read, and what to write instead
 _ELSEWHERE: Mapping[str, str] = {
+    "chosen": 'write {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}',
+    "rejected": 'write {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}',
     "prompt": 'write {"messages": [{"role": "user", …}, {"role": "assistant", …}]}',
     "completion": 'write {"messages": [{"role": "user", …}, {"role": "assistant", …}]}',
     "instruction": "put `instruction` and `input` into a user's message and `output` into the assistant's",
     "conversations": 'rename it "messages", `from` to "role" (user, assistant) and `value` to "content"',
-    "chosen": 'write {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}',
-    "rejected": 'write {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}',
 }
 
 
