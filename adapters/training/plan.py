@@ -120,7 +120,7 @@ def settle(
 def usual_rate(kind: Kind, hidden_size: int | None) -> float:
     """AdamW's rate for a multiplier of 1: 1.6e-3 at the demo's width of 256, 2e-4 at 4,096."""
     rate, width = RATE_AT_WIDTH
-    scaled = rate * (width / (hidden_size or USUAL_WIDTH)) ** RATE_EXPONENT
+    scaled: float = rate * (width / (hidden_size or USUAL_WIDTH)) ** RATE_EXPONENT
     return min(scaled, MAX_RATE) * RATE_OF_KIND[kind]
 
 

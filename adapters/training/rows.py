@@ -11,9 +11,12 @@ from typing import Any
 from datasets import Dataset
 from trl import pack_dataset
 
+from adapters.training.data.chat import Chat
 from adapters.training.data.counting import Counts
-from adapters.training.data.reading import Chat, Preference, Text, read
+from adapters.training.data.preference import Preference
+from adapters.training.data.reading import read
 from adapters.training.data.rendering import Rendered, RenderedPair, Renderer
+from adapters.training.data.text import Text
 from adapters.training.errors import DataInvalid
 from adapters.training.method import Kind
 from adapters.training.plan import text_row_tokens

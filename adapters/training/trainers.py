@@ -127,6 +127,10 @@ class _Told(transformers.Trainer):  # type: ignore[misc]  # transformers' types 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._aside)
 
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Nobody asks for them, and counting the base's parameters takes a small base as long as its optimizer."""
+        return 0
+
     def _send_telemetry(self) -> None:
         """Nothing leaves this machine."""
 
