@@ -22,7 +22,7 @@ from adapters import peft_config, safetensors_file
 from adapters.base_model import BaseModel
 from adapters.differences import differences, is_checkpoint
 from adapters.errors import AdapterRefused
-from adapters.factoring import Converted, Target, decomposed, tail, write
+from adapters.factoring import Converted, Target, decomposed, write
 from adapters.lora_weights import LoraWeights, Pair
 from adapters.peft_config import CONFIG_FILE, PeftConfig
 from adapters.preflight import open_weights
@@ -187,9 +187,9 @@ def nearest(b: Matrix, a: Matrix, rank: int) -> tuple[Matrix, Matrix, float]:
 
     The factors share the singular values evenly, which keeps both of a size that bfloat16 holds well.
     """
-    left, values, right = decomposed(b, a)
-    root = np.sqrt(values[:rank])
-    return left[:, :rank] * root, root[:, None] * right[:rank], tail(values, rank)
+    left, spectrum, right = decomposed(b, a)
+    root = np.sqrt(spectrum.values[:rank])
+    return left[:, :rank] * root, root[:, None] * right[:rank], spectrum.tail(rank)
 
 
 def _config_fields(config: PeftConfig, weights: LoraWeights, ranks: Mapping[str, int]) -> dict[str, Any]:

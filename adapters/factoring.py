@@ -25,6 +25,36 @@ Matrix = NDArray[np.float64]
 
 EXACT = 1e-6  # an error that float32 files cannot hold smaller
 LARGEST_RANK = 2048  # where no server's limit is known
+# A whole decomposition takes time with the cube of the width: minutes at 4,096. Where few of many values can be kept,
+# only they are looked for.
+SKETCHED_FROM, SKETCHED_BELOW, POWER_ITERATIONS = 1024, 8, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spectrum:
+    """The singular values of a matrix, the largest first; of a large one only those that can be kept."""
+
+    values: NDArray[np.float64]
+    rest: float = 0.0  # the others: the root of the sum of their squares
+
+    @property
+    def known(self) -> int:
+        return len(self.values)
+
+    def least_rank(self, error: float) -> int:
+        """The smallest rank, at least 1, at which no more than `error` is lost; one above `known` if none does."""
+        lost = self._lost()
+        return max(1, int(np.count_nonzero(lost > error * lost[0])))
+
+    def tail(self, rank: int) -> float:
+        """The relative error of the best approximation with that rank."""
+        lost = self._lost()
+        return float(lost[rank] / lost[0]) if lost[0] else 0.0
+
+    def _lost(self) -> NDArray[np.float64]:
+        """At rank 0, 1, 2, ... `known`."""
+        squares = np.append(self.values, self.rest) ** 2
+        return np.sqrt(np.cumsum(squares[::-1])[::-1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +69,21 @@ class Target:
         if self.rank is not None and self.rank < 1:
             raise AdapterRefused("rank_zero", f"rank {self.rank} leaves no weights; convert to a rank of 1 or more")
 
-    def rank_for(self, module: str, values: NDArray[np.float64]) -> int:
+    @property
+    def most(self) -> int:
+        """The largest rank that a module can get."""
+        return self.limit if self.rank is None else self.rank
+
+    def rank_for(self, module: str, spectrum: Spectrum) -> int:
         """Of a module with these singular values; raises AdapterRefused where the error takes more than the limit."""
         if self.rank is not None:
-            return min(self.rank, least_rank(values, 0.0))
-        least = least_rank(values, EXACT if self.error is None else self.error)
+            return min(self.rank, spectrum.least_rank(0.0))
+        least = spectrum.least_rank(EXACT if self.error is None else self.error)
         if self.error is not None and least > self.limit:
+            takes = f"rank {least}" if least <= spectrum.known else f"a rank above {spectrum.known}"
             raise AdapterRefused(
                 "rank_above_limit",
-                f"an error of at most {self.error:g} takes rank {least} in {module!r}, and this server takes up to "
+                f"an error of at most {self.error:g} takes {takes} in {module!r}, and this server takes up to "
                 f"{self.limit}; allow a larger error, give a rank instead (its error is shown), or raise "
                 "MANYHATS_MAX_RANK",
             )
@@ -89,32 +125,43 @@ def write(into: Path, differences: Iterable[tuple[str, Matrix]], target: Target)
 
 def factors(module: str, difference: Matrix, target: Target) -> tuple[Matrix, Matrix, float] | None:
     """(B, A, relative error), both of a size that bfloat16 holds well; None for a difference of nothing."""
-    u, values, vt = np.linalg.svd(difference, full_matrices=False)
-    if values[0] == 0:
+    u, spectrum, vt = _leading(difference, target.most)
+    if spectrum.values[0] == 0:
         return None
-    rank = target.rank_for(module, values)
-    root = np.sqrt(values[:rank])
-    return u[:, :rank] * root, root[:, None] * vt[:rank], tail(values, rank)
+    rank = target.rank_for(module, spectrum)
+    root = np.sqrt(spectrum.values[:rank])
+    return u[:, :rank] * root, root[:, None] * vt[:rank], spectrum.tail(rank)
 
 
-def least_rank(values: NDArray[np.float64], error: float) -> int:
-    """The smallest rank, at least 1, at which no more than `error` is lost."""
-    energies = np.cumsum(values[::-1] ** 2)[::-1]  # lost at rank 0, 1, 2, ...
-    return max(1, int(np.count_nonzero(energies > error**2 * energies[0])))
+def _leading(difference: Matrix, most: int) -> tuple[Matrix, Spectrum, Matrix]:
+    """U, the singular values and Vᵀ: all of them, or of a large matrix the `most` largest.
+
+    These come from a random sketch with power iterations (Halko, Martinsson and Tropp, arXiv 0909.4061), with a fixed
+    seed. What it leaves out is not estimated: the sketch is orthonormal, so ‖ΔW‖² − Σσ² is exactly what is lost.
+    """
+    if min(difference.shape) < SKETCHED_FROM or SKETCHED_BELOW * most > min(difference.shape):
+        u, values, vt = np.linalg.svd(difference, full_matrices=False)
+        return u, Spectrum(values=values), vt
+    from sklearn.utils.extmath import randomized_svd
+
+    u, values, vt = randomized_svd(
+        difference,
+        most,
+        n_oversamples=max(16, most // 2),
+        n_iter=POWER_ITERATIONS,
+        power_iteration_normalizer="QR",
+        random_state=0,
+    )
+    rest = max(0.0, float(np.linalg.norm(difference)) ** 2 - float(np.sum(values**2)))
+    return u, Spectrum(values=values, rest=rest**0.5), vt
 
 
-def tail(values: NDArray[np.float64], rank: int) -> float:
-    """The relative error of the best approximation with that rank."""
-    whole = float(np.linalg.norm(values))
-    return float(np.linalg.norm(values[rank:])) / whole if whole else 0.0
-
-
-def decomposed(b: Matrix, a: Matrix) -> tuple[Matrix, NDArray[np.float64], Matrix]:
+def decomposed(b: Matrix, a: Matrix) -> tuple[Matrix, Spectrum, Matrix]:
     """The singular value decomposition of B·A, (U, values, Vᵀ), without forming the product."""
     q_b, r_b = np.linalg.qr(b)
     q_a, r_a = np.linalg.qr(a.T)
     u, values, vt = np.linalg.svd(r_b @ r_a.T, full_matrices=False)
-    return q_b @ u, values, vt @ q_a.T
+    return q_b @ u, Spectrum(values=values), vt @ q_a.T
 
 
 def put_aside(folder: Path, number: int, b: Matrix, a: Matrix) -> None:

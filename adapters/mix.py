@@ -150,12 +150,12 @@ def _sum(module: str, opened: Sequence[_Opened], recipe: Recipe) -> tuple[Matrix
     b, a = np.hstack(lefts), np.vstack(rights)
     if recipe.target.rank is None and recipe.target.error is None:
         return b, a, 0.0
-    left, values, right = factoring.decomposed(b, a)
-    if values[0] == 0:
+    left, spectrum, right = factoring.decomposed(b, a)
+    if spectrum.values[0] == 0:
         return None
-    rank = min(b.shape[1], recipe.target.rank_for(module, values))
-    root = np.sqrt(values[:rank])
-    return left[:, :rank] * root, root[:, None] * right[:rank], factoring.tail(values, rank)
+    rank = min(b.shape[1], recipe.target.rank_for(module, spectrum))
+    root = np.sqrt(spectrum.values[:rank])
+    return left[:, :rank] * root, root[:, None] * right[:rank], spectrum.tail(rank)
 
 
 def _merged(module: str, opened: Sequence[_Opened], recipe: Recipe) -> tuple[Matrix, Matrix, float] | None:

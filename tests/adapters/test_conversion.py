@@ -19,7 +19,7 @@ from adapters.base_model import BaseModel, BaseWeights
 from adapters.convert import convert
 from adapters.differences import differences
 from adapters.errors import AdapterRefused
-from adapters.factoring import Converted, Target, least_rank
+from adapters.factoring import Converted, Target
 from adapters.peft_config import CONVERTIBLE
 from adapters.preflight import check
 
@@ -184,13 +184,6 @@ def test_a_wanted_error_cuts_a_plain_lora_too(made, converted):
     _, facts = converted(folder, error=0.6)
     assert facts.kind == "LORA"
     assert all(0.01 < lost <= 0.6 for lost in facts.errors.values())
-
-
-def test_least_rank():
-    values = np.array([4.0, 2.0, 1.0, 0.0])
-    assert least_rank(values, 0.0) == 3
-    assert least_rank(values, 1 / np.sqrt(21) + 1e-9) == 2
-    assert least_rank(values, 0.99) == 1
 
 
 def test_without_a_wish_it_is_as_near_as_the_server_takes(made, converted):
