@@ -194,7 +194,7 @@ def _too_deep(line: int) -> DataInvalid:
 
 def _is_deep(value: object) -> bool:
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [
             inner
             for outer in level
@@ -203,7 +203,7 @@ def _is_deep(value: object) -> bool:
         ]
         if not level:
             return False
-    return True
+    return any(isinstance(inner, list | dict) for inner in level)
 
 
 def _check_surrogates(value: object, line: int) -> None:
