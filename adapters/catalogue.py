@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from adapters.adapter import Adapter, Version
 from adapters.errors import AdapterNotFound, NameTaken, OtherBase
-from adapters.names import find_digest, shown, split
+from adapters.names import find_digest, shown, split, split_permanent
 from adapters.routing import Route
 
 
@@ -46,9 +46,12 @@ class Catalogue:
         return Catalogue(entries, self._base_name, self._base_fingerprint)
 
     def resolve(self, model: str, sticky: str) -> Version:
-        """The version that `name` or `name@prefix` means; raises as `Registry.resolve` does."""
-        name, prefix = split(model)
+        """The version that `name`, `name@prefix` or a permanent name means; raises as `Registry.resolve` does."""
+        permanent = split_permanent(model)
+        name, prefix = split(permanent[1] if permanent else model)
         entry = self._entries.get(name)
+        if permanent is not None:
+            self._check_base_of(permanent[0], model, entry)
         if entry is None:
             raise AdapterNotFound(f"no adapter named {shown(name)}; the list of models has every name")
         adapter = entry.adapter
@@ -64,6 +67,12 @@ class Catalogue:
         if version.error is not None:
             raise AdapterNotFound(f"version {version.id} cannot be served: {version.error}")
         return version
+
+    def _check_base_of(self, base: str, model: str, entry: Entry | None) -> None:
+        """A base that was renamed keeps the permanent names that it gave out."""
+        if base == self._base_name or (entry is not None and entry.adapter.base_name == base):
+            return
+        raise OtherBase(f"{shown(model)} names the base {shown(base)}, this server serves {self._base_name!r}")
 
     def get(self, name: str) -> Adapter:
         """The adapter of any base; raises AdapterNotFound."""

@@ -69,7 +69,7 @@ class Registry:
     # What there is, from memory
 
     def resolve(self, model: str, *, sticky: str = "") -> Version:
-        """The version that `name`, `name@prefix` or an engine name means; takes microseconds, no SQL.
+        """The version that `name`, `name@prefix`, an engine name or a permanent name means; microseconds, no SQL.
 
         A canary's choice is the same for the same `sticky` while its shares stand. Count the version as used before
         anything else can run, or its files may be collected meanwhile.
@@ -81,6 +81,17 @@ class Registry:
     def get(self, name: str) -> Adapter:
         """One adapter, also of another base; raises AdapterNotFound."""
         return self._catalogue.get(name)
+
+    def check_takes(self, name: str) -> None:
+        """That a version for the served base could be registered under the name, new or not.
+
+        Raises NameInvalid, NameTaken or OtherBase.
+        """
+        self._check_free(name)
+        adapter = next((adapter for adapter in self.list() if adapter.name == name), None)
+        if adapter is not None:
+            self._check_base(adapter)
+            _check_not_staging(adapter)
 
     def list(self) -> builtins.list[Adapter]:
         """All adapters of all bases, by name; `base_fingerprint` tells them apart."""

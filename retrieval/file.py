@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 Purpose = Literal["assistants", "fine-tune", "user_data"]
 PURPOSES: tuple[str, ...] = get_args(Purpose)
+RESULTS = "fine-tune-results"  # the purpose of what the server itself adds; nobody uploads it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from sqlalchemy import ColumnElement, Connection, delete, insert, or_, select, u
 
 from retrieval import contents, fields, tables
 from retrieval.errors import FileInvalid, FileNotFound, FileTooLarge
-from retrieval.file import PURPOSES, File
+from retrieval.file import PURPOSES, RESULTS, File
 from retrieval.generations import take_file_out
 from retrieval.pages import Order, Page, Paging, rows_of
 from retrieval.places import Places
@@ -71,13 +71,15 @@ class Files:
         owner: str,
         digest: str | None = None,
         expires_seconds: int | None = None,
+        made_here: bool = False,
     ) -> File:
         """Keep the staged bytes under a name; when this returns they are on the disk for good.
 
-        digest: SHA-256 of the bytes in hex, where the uploader has it already. Raises FileInvalid or FileTooLarge.
+        digest: SHA-256 of the bytes in hex, where the uploader has it already. made_here: by the server and not by a
+        client, so that the purpose may be RESULTS. Raises FileInvalid or FileTooLarge.
         """
         filename = _checked_name(filename)
-        if purpose not in PURPOSES:
+        if purpose not in PURPOSES and not (made_here and purpose == RESULTS):
             raise FileInvalid(f"no purpose {purpose[:64]!r}; it is one of {list(PURPOSES)}", param="purpose")
         if expires_seconds is not None:
             fields.check_seconds(expires_seconds)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from starlette.datastructures import Headers
 
+from adapters.names import split_permanent
 from server.errors import ApiError
 from server.settings import Settings
 from server.storage.callers import Caller
@@ -103,10 +104,11 @@ def is_loopback(host: str) -> bool:
 
 
 def may_use(caller: Caller, *names: str) -> bool:
-    """Whether the caller may name one of these models. A right to `legal` holds for `legal@<version>` too."""
+    """Whether the caller may name one of these models. A right to `legal` holds for all names of its versions too."""
     if caller.is_admin:
         return True
-    spellings = {spelling for name in names for spelling in (name, name.partition("@")[0])}
+    permanent = {found[1] for name in names if (found := split_permanent(name))}
+    spellings = {spelling for name in (*names, *permanent) for spelling in (name, name.partition("@")[0])}
     return any(fnmatchcase(spelling, glob) for spelling in spellings for glob in caller.models)
 
 

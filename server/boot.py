@@ -18,6 +18,8 @@ from pathlib import Path
 from adapters.base_model import BaseModel
 from adapters.registry import Registry
 from adapters.sources import Sources
+from adapters.training.folders import JobFolders
+from adapters.training.jobs import Jobs
 from retrieval.attachments import Attachments
 from retrieval.embedding import Embedder
 from retrieval.files import Files
@@ -36,6 +38,7 @@ from server.embedders import embedder_of, reranker_of
 from server.engine.base import Engine
 from server.engine.fake import FakeEngine
 from server.first_load import FirstLoad
+from server.job_intake import JobIntake
 from server.metrics import Metrics
 from server.query_vectors import QueryVectors
 from server.routes.models import EMBEDDER
@@ -51,6 +54,7 @@ from server.storage.responses import Responses
 from server.store_use import StoreUse
 from server.stores_at_start import ask_for_reembedding, begin_reading_documents, tell_of_missing_stores
 from server.threads import run_in
+from server.training_tokens import Tokens
 from server.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -69,7 +73,7 @@ async def boot(
     try:
         if settings.is_demo:
             await asyncio.to_thread(begin_reading_documents, settings, database)
-        read = await asyncio.to_thread(partial(BaseModel.read, _model_folder(settings), cache=settings.base_cache_dir))
+        read = await asyncio.to_thread(partial(BaseModel.read, model_folder(settings), cache=settings.base_cache_dir))
         base = replace(read, name=settings.base_name)  # as clients know it
         embedder = await asyncio.to_thread(embedder_of, settings)
         reranker = await asyncio.to_thread(reranker_of, settings)
@@ -173,6 +177,8 @@ def assemble(
     storage_pool, query_pool = pool("storage", 4), pool("queries", 1)
     files_changed = partial(feed.bump, topic="files")
     stores = Stores(database, on_write=files_changed)
+    files = Files(database, blobs, max_bytes=settings.max_file_bytes, on_write=files_changed)
+    jobs = Jobs(database, on_write=partial(feed.bump, topic="training"))
     return Services(
         settings=settings,
         engine=engine,
@@ -208,7 +214,18 @@ def assemble(
         background=background,
         embedder=embedder,
         query_vectors=QueryVectors(embedder, query_pool),
-        files=Files(database, blobs, max_bytes=settings.max_file_bytes, on_write=files_changed),
+        files=files,
+        jobs=jobs,
+        job_intake=JobIntake(
+            jobs=jobs,
+            folders=JobFolders(settings.training_dir),
+            files=files,
+            registry=registry,
+            assistants=assistants,
+            base=base,
+            settings=settings,
+            tokens=Tokens(partial(model_folder, settings), base.context_tokens),
+        ),
         stores=stores,
         store_names=StoreNames(database),
         attachments=Attachments(database, on_write=files_changed),
@@ -233,7 +250,7 @@ def _open_database(settings: Settings) -> Database:
     return database
 
 
-def _model_folder(settings: Settings) -> Path:
+def model_folder(settings: Settings) -> Path:
     """Where the base model's files are; a hub name is looked up in the hub's cache, or fetched."""
     if Path(settings.model).is_dir():
         return Path(settings.model)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from adapters import errors as adapter_errors
+from adapters.training import errors as training_errors
 from retrieval import errors as retrieval_errors
 from server.engine.base import EngineError, EngineRefused, EngineUnavailable, LoadFailed
 from server.storage import errors as storage_errors
@@ -97,6 +98,11 @@ STATUS: dict[type[Exception], Problem] = {
     adapter_errors.PinLimit: Problem(status=409, code="pin_limit", param="pin"),
     adapter_errors.AliasInvalid: Problem(status=400, code="alias_invalid", param="version"),
     adapter_errors.InUse: Problem(status=409, code="in_use"),
+    training_errors.TrainingError: Problem(status=400, code="training_error"),
+    training_errors.JobNotFound: Problem(status=404, code="fine_tuning_job_not_found", param="fine_tuning_job_id"),
+    training_errors.JobInvalid: Problem(status=400, code="invalid_value"),
+    training_errors.DataInvalid: Problem(status=400, code="data_invalid", param="training_file"),
+    training_errors.JobState: Problem(status=400, code="job_state", param="fine_tuning_job_id"),
     retrieval_errors.RetrievalError: Problem(
         status=500,
         code="retrieval_error",

@@ -102,7 +102,7 @@ class Intake:
         ingredients = []
         for name, weight in order.adapters.items():
             version = self.registry.resolve(name)
-            if "@" not in name and len(self.registry.get(name).active) > 1:
+            if name == version.adapter and len(self.registry.get(name).active) > 1:
                 raise AdapterRefused(
                     "bad_mix", f"{name!r} means several versions now; name the one to mix, such as {version.id}"
                 )

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from server.retrieval_metrics import RetrievalMetrics
 from server.settings import Settings
+from server.training_metrics import TrainingMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
@@ -63,6 +64,7 @@ class Metrics:
         self.clock = clock
         self.registry = registry = CollectorRegistry()
         self.retrieval = RetrievalMetrics(registry, clock)
+        self.training = TrainingMetrics(registry)
         self._base_name = settings.base_name
         self._max_adapters = settings.metrics_max_adapters
         self._adapters: set[str] = set()

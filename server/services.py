@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 from adapters.base_model import BaseModel
 from adapters.registry import Registry
 from adapters.sources import Sources
+from adapters.training.jobs import Jobs
 from retrieval.attachments import Attachments
 from retrieval.embedding import Embedder
 from retrieval.files import Files
@@ -24,6 +25,7 @@ from server.auth import Authenticator
 from server.background import Background
 from server.engine.base import Engine
 from server.intake import Intake
+from server.job_intake import JobIntake
 from server.metrics import Metrics
 from server.query_vectors import QueryVectors
 from server.settings import Settings
@@ -71,6 +73,8 @@ class Services:
     reembeddings: Reembeddings
     searcher: Searcher
     store_use: StoreUse
+    jobs: Jobs
+    job_intake: JobIntake
     storage_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("storage", 4))
     adapter_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("adapters", 2))
     fetching_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("fetching", 4))  # waits for other hosts
@@ -78,6 +82,8 @@ class Services:
     query_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("queries", 1))
     retrieval_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("retrieval", 4))
     file_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("files", 4))  # waits for the disk
+
+    data_pool: ThreadPoolExecutor = field(default_factory=lambda: pool("data", 1))  # reads training files
 
     @property
     def intake(self) -> Intake:
@@ -101,6 +107,7 @@ class Services:
             self.query_pool,
             self.retrieval_pool,
             self.file_pool,
+            self.data_pool,
         ):
             pool.shutdown(wait=False, cancel_futures=True)
         self.searcher.close()

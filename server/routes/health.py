@@ -43,20 +43,22 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
     """Prometheus text: ours by adapter, then vLLM's with public names."""
     if not services.settings.metrics_open:
         await get_caller(request, services)
-    await _look_at_retrieval(services)
+    await _look_at_the_database(services)
     text = services.metrics.render(services.engine.metrics(), _public_id)
     return Response(text, media_type=CONTENT_TYPE)
 
 
-async def _look_at_retrieval(services: Services) -> None:
+async def _look_at_the_database(services: Services) -> None:
     """Figures of before stay where the database does not answer: the rest of the metrics is wanted then above all."""
     try:
         async with asyncio.timeout(FIGURES_SECONDS):
             figures = await run_in(services.storage_pool, read_figures, services.database, services.settings.index_dir)
+            jobs = await run_in(services.storage_pool, services.jobs.counts)
     except (StorageError, TimeoutError) as error:
-        logger.warning("retrieval's figures could not be read: %s", error or "the database is slow")
+        logger.warning("figures of files and jobs could not be read: %s", error or "the database is slow")
         return
     services.metrics.retrieval.show(figures)
+    services.metrics.training.show(jobs)
 
 
 def _public_id(engine_name: str) -> str:

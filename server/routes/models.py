@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import JSONResponse, Response
 
 from adapters.adapter import Adapter, Version
+from adapters.names import split_permanent
 from server.auth import may_use
 from server.errors import model_not_found
 from server.services import CallerDep, Services, ServicesDep
@@ -30,7 +31,7 @@ async def list_models(caller: CallerDep, services: ServicesDep, versions: bool =
 
 @router.get("/v1/models/{name:path}")
 async def retrieve_model(name: str, caller: CallerDep, services: ServicesDep) -> Response:
-    """One name, also `<adapter>@<version prefix>` and an assistant's id.
+    """One name, also `<adapter>@<version prefix>`, a fine-tuning job's `ft:…` and an assistant's id.
 
     https://platform.openai.com/docs/api-reference/models/retrieve
     """
@@ -42,8 +43,8 @@ async def retrieve_model(name: str, caller: CallerDep, services: ServicesDep) ->
             return JSONResponse(entry)
     if assistant is not None:
         return JSONResponse(_assistant(assistant, services))
-    version = services.registry.resolve(name, sticky=caller.key_id)
-    return JSONResponse(_version(version, services))
+    entry = _version(services.registry.resolve(name, sticky=caller.key_id), services)
+    return JSONResponse({**entry, "id": name} if split_permanent(name) else entry)
 
 
 def _entries(services: Services, *, versions: bool) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from adapters.errors import AdapterNotFound, NameInvalid, VersionAmbiguous
-from adapters.names import check_name, find_digest, shown, split
+from adapters.names import check_name, find_digest, shown, split, split_permanent
 
 A = "abcdef01" + "0" * 56
 B = "abcdef02" + "0" * 56
@@ -18,6 +18,31 @@ def test_good_names(name: str):
 def test_bad_names(name: str):
     with pytest.raises(NameInvalid, match="1 to 96"):
         check_name(name)
+
+
+def test_a_name_cannot_look_like_a_permanent_one():
+    with pytest.raises(NameInvalid, match="permanent names of versions"):
+        check_name("ft:demo::legal:abcdef")
+
+
+@pytest.mark.parametrize(
+    ("model", "parts"),
+    [
+        ("ft:demo::legal:0123456789ab", ("demo", "legal@0123456789ab")),
+        ("ft:Qwen/Qwen3-0.6B::org:legal_2.1:ABCDEF", ("Qwen/Qwen3-0.6B", "org:legal_2.1@ABCDEF")),
+        (f"ft:demo::a::b:{A}", ("demo", f"a::b@{A}")),
+        ("legal@abcdef", None),
+        ("ft:demo::legal", None),
+        ("ft:demo::legal:abcde", None),
+        ("ft:demo:legal:abcdef", None),
+        ("ft:::legal:abcdef", None),
+        ("ft:demo::../x:abcdef", None),
+        ("ft:demo::legal:abcdef\n", None),
+        (f"ft:demo::legal:{A}0", None),
+    ],
+)
+def test_a_permanent_name_says_base_adapter_and_version(model: str, parts: tuple[str, str] | None):
+    assert split_permanent(model) == parts
 
 
 def test_the_version_follows_the_first_at():

@@ -123,6 +123,31 @@ def test_versions_answer_by_prefix_digest_and_engine_name(registry: Registry, st
     assert registry.resolve(two.id) == two
 
 
+def test_a_permanent_name_means_its_version_whatever_the_alias_means(registry: Registry, stage: Stage):
+    version = add(registry, stage, "org::legal", "one")
+    registry.move_alias("org::legal", add_version(registry, stage, "org::legal", "two").id)
+    for digits in (version.digest[:12], version.digest, version.digest[:6].upper()):
+        assert registry.resolve(f"ft:demo::org::legal:{digits}") == version
+    with pytest.raises(AdapterNotFound, match="no version"):
+        registry.resolve("ft:demo::org::legal:ffffff")
+    with pytest.raises(AdapterNotFound, match="no adapter named 'other'"):
+        registry.resolve("ft:demo::other:ffffff")
+    with pytest.raises(OtherBase, match="names the base 'big', this server serves 'demo'"):
+        registry.resolve(f"ft:big::org::legal:{version.digest}")
+
+
+def test_permanent_names_outlive_a_renaming_of_the_base(
+    registry: Registry, stage: Stage, database: Database, blobs: LocalBlobs
+):
+    version = add(registry, stage, "legal", "one")
+    renamed = Registry(database, blobs, base_name="renamed", base_fingerprint="f" * 64)
+    assert renamed.resolve(f"ft:demo::legal:{version.digest}") == version
+    assert renamed.resolve(f"ft:renamed::legal:{version.digest}") == version
+    other = Registry(database, blobs, base_name="big", base_fingerprint="e" * 64)
+    with pytest.raises(OtherBase, match="made for base 'demo', this server serves 'big'"):
+        other.resolve(f"ft:demo::legal:{version.digest}")
+
+
 def test_an_ambiguous_prefix_says_which(registry: Registry, stage: Stage):
     digests = ["abcdef" + "1" * 58, "abcdef" + "2" * 58]
     add(registry, stage, "legal", "one", digest=digests[0])

@@ -60,6 +60,8 @@ def test_somebody_else_s_file_is_not_found(shelf: Shelf) -> None:
     ("given", "param"),
     [
         ({"purpose": "batch"}, "purpose"),
+        ({"purpose": "fine-tune-results"}, "purpose"),
+        ({"purpose": "batch", "made_here": True}, "purpose"),
         ({"filename": ""}, "file"),
         ({"filename": " \n\t "}, "file"),
         ({"filename": "x" * 513}, "file"),
@@ -75,6 +77,13 @@ def test_what_cannot_be_a_file(shelf: Shelf, given: dict[str, object], param: st
     assert refused.value.param == param
     assert shelf.count("files") == 0
     assert shelf.blobs.keys() == []
+
+
+def test_the_server_adds_files_of_a_purpose_of_its_own(shelf: Shelf) -> None:
+    file = shelf.upload("step,train_loss", purpose="fine-tune-results", made_here=True)
+    assert file.as_object()["purpose"] == "fine-tune-results"
+    assert shelf.files.list("ana", purpose="fine-tune-results").items == (file,)
+    assert shelf.files.path(file).read_text() == "step,train_loss"
 
 
 def test_a_file_that_is_too_large(shelf: Shelf) -> None:

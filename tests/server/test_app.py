@@ -14,6 +14,7 @@ from server.services import Services
 # and what they answer to whoever asks; the address that is made of the last names no file of the console's
 OPEN = {"/health": 200, "/ready": 200, "/": 200, "/console/{path:path}": 404}
 ADMIN = ("/v1/adapters", "/v1/assistants", "/v1/load_lora_adapter", "/v1/unload_lora_adapter")
+STEERING = ("POST", "/v1/fine_tuning")  # looking at jobs is their owner's
 ROUTES = sorted(
     (method, route.path)
     for router in ROUTERS
@@ -36,7 +37,10 @@ async def test_every_route_but_the_probes_and_the_page_needs_a_key(
     assert answer.status_code == OPEN.get(path, 401), answer.text
 
 
-@pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1].startswith(ADMIN)])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [(how, path) for how, path in ROUTES if path.startswith(ADMIN) or (how, path[:15]) == STEERING],
+)
 async def test_administration_needs_an_admin_key_before_anything_is_read(
     services: Services, http: httpx2.AsyncClient, method: str, path: str
 ) -> None:

@@ -188,6 +188,22 @@ def test_models_are_globs_over_public_names(name: str, allowed: bool) -> None:
     assert may_use(ROOT, name)
 
 
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [
+        ("ft:demo::legal:0123456789ab", True),
+        ("ft:demo::med-br:0123456789ab", True),
+        ("ft:demo::x:abc123", True),  # as `x@abc*`
+        ("ft:demo::x:def123", False),
+        ("ft:legal::other:0123456789ab", False),
+        ("ft:demo::other:0123456789ab", False),
+    ],
+)
+def test_a_right_to_a_name_holds_for_the_permanent_names_of_its_versions(name: str, allowed: bool) -> None:
+    assert may_use(ADA, name) is allowed
+    assert may_use(ROOT, name)
+
+
 def test_owners_see_their_own_and_admins_all() -> None:
     assert may_see(ADA, "team-a")
     assert not may_see(ADA, "ops")

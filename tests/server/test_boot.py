@@ -188,4 +188,4 @@ async def test_the_fake_engine_needs_no_model(settings: Settings) -> None:
 
 
 def test_a_folder_is_read_where_it_lies(settings: Settings) -> None:
-    assert boot._model_folder(settings) == Path(settings.model)
+    assert boot.model_folder(settings) == Path(settings.model)

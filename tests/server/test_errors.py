@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import adapters.errors
+import adapters.training.errors
 import retrieval.errors
 import server.storage.errors
 from server.engine.base import EngineError, EngineRefused, EngineUnavailable
@@ -15,6 +16,7 @@ from server.errors import LONGEST_MESSAGE, STATUS, ApiError, invalid_request, mo
 
 ROOTS = {
     adapters.errors.AdapterError,
+    adapters.training.errors.TrainingError,
     server.storage.errors.StorageError,
     retrieval.errors.RetrievalError,
     EngineError,
@@ -23,7 +25,13 @@ ROOTS = {
 
 def domain_modules() -> list[ModuleType]:
     """Every module that declares domain errors; ones that do not exist yet join when they do."""
-    names = ["adapters.errors", "retrieval.errors", "server.storage.errors", "server.engine.base"]
+    names = [
+        "adapters.errors",
+        "adapters.training.errors",
+        "retrieval.errors",
+        "server.storage.errors",
+        "server.engine.base",
+    ]
     return [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
 
 

@@ -247,13 +247,15 @@ def test_the_first_beginning_is_when_it_started(jobs: Jobs, running: Job) -> Non
 
 
 def test_a_job_that_succeeded(jobs: Jobs, running: Job, clock: Clock) -> None:
-    jobs.succeed(running.id, "w1", "clinica@0123456789ab", "file-9", 5_000, {"seconds": 10.0})
+    facts = {"seconds": 10.0, "hyperparameters": {"n_epochs": 5}}
+    jobs.succeed(running.id, "w1", "clinica@0123456789ab", "file-9", 5_000, facts)
     job = jobs.get(running.id, "ana")
     assert (job.status, job.lease_holder, job.result_file) == ("succeeded", None, "file-9")
     assert job.as_object()["fine_tuned_model"] == "ft:demo::clinica:0123456789ab"
     assert job.as_object()["trained_tokens"] == 5_000
-    assert jobs.tokens_per_second("f" * 64) == 500
-    assert jobs.tokens_per_second("e" * 64) is None
+    assert jobs.tokens_per_second("f" * 64, "supervised") == 340 * 5 / 10
+    assert jobs.tokens_per_second("f" * 64, "dpo") is None
+    assert jobs.tokens_per_second("e" * 64, "supervised") is None
     clock.now += 1_000
     assert jobs.claim("w2") is None
 
@@ -328,7 +330,12 @@ def test_a_wish_that_a_dead_process_cannot_grant_is_granted(jobs: Jobs, running:
     assert jobs.get(running.id, "ana").status == "paused"
 
 
-def test_without_a_process_a_wish_is_granted_at_once(jobs: Jobs, running: Job, clock: Clock) -> None:
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_without_a_process_a_wish_is_granted_at_once(
+    jobs: Jobs, running: Job, clock: Clock, asked_before: bool
+) -> None:
+    if asked_before:
+        jobs.cancel(running.id, "ana")
     clock.now += 61
     assert jobs.cancel(running.id, "ana").status == "cancelled"
 

@@ -153,6 +153,7 @@ async def test_content_is_for_saving_and_comes_in_ranges(http: httpx2.AsyncClien
         (form(('name="purpose"', b"x" * 5000), a_file()), "purpose", "too long"),
         (form(('name="purpose"', b"\xff"), a_file()), "purpose", "UTF-8"),
         (form(('name="purpose"', b"training"), a_file()), "purpose", "fine-tune"),
+        (form(('name="purpose"', b"fine-tune-results"), a_file()), "purpose", "no purpose"),
         (form(PURPOSE, a_file(b"")), "file", "empty"),
         (form(PURPOSE, a_file(name="/")), "file", "no name"),
         (form(PURPOSE, a_file(name="n" * 600)), "file", "512"),

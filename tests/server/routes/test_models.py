@@ -80,6 +80,37 @@ async def test_another_base_s_adapters_are_not_listed_and_say_why(
     assert "made for base 'demo', this server serves 'other'" in asked.json()["error"]["message"]
 
 
+async def test_a_permanent_name_is_answered_by_its_version_and_not_listed(
+    services: Services, http: httpx2.AsyncClient, add: Add
+) -> None:
+    version = add("clinica", seed=1)
+    add("clinica", seed=2, as_version=True, activate=True)
+    name = f"ft:demo::clinica:{version.digest[:12]}"
+    assert name not in await _listed(http, params={"versions": "true"})
+    entry = (await http.get(f"/v1/models/{name}")).json()
+    assert (entry["id"], entry["type"], entry["adapter"]) == (name, "version", "clinica")
+    answer = (await http.post("/v1/chat/completions", json={"model": name, "messages": HELLO})).json()
+    assert answer["model"] == name
+    assert version.engine_name in answer["choices"][0]["message"]["content"]
+    unknown = await http.post("/v1/chat/completions", json={"model": "ft:demo::clinica:ffffff", "messages": HELLO})
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
+    other = await http.get(name.replace("demo", "other").join(["/v1/models/", ""]))
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "other_base")
+
+
+async def test_a_right_to_an_adapter_holds_for_its_permanent_names(
+    services: Services, http: httpx2.AsyncClient, add: Add
+) -> None:
+    names = [f"ft:demo::{name}:{add(name, seed=seed).digest[:12]}" for seed, name in enumerate(("mine", "other"))]
+    _, secret = services.keys.create("ann", models=["mine"])
+    headers = {"Authorization": f"Bearer {secret}"}
+    statuses = []
+    for name in names:
+        asked = {"model": name, "messages": HELLO}
+        statuses.append((await http.post("/v1/chat/completions", json=asked, headers=headers)).status_code)
+    assert statuses == [200, 404]
+
+
 @pytest.mark.parametrize("by", ["name", "id"])
 async def test_a_right_to_an_assistant_holds_for_its_id_and_not_for_its_adapter(
     services: Services, http: httpx2.AsyncClient, add: Add, by: str
