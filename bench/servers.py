@@ -42,7 +42,7 @@ class Server:
     log: Path
 
     def processes(self) -> dict[str, psutil.Process]:
-        """By what they do: parent and ingestion (ours only), api, core, worker."""
+        """By what they do: parent, ingestion and training (ours only), api, core, worker."""
         found = {}
         for process in [root := psutil.Process(self.process.pid), *root.children(recursive=True)]:
             with suppress(psutil.Error):
@@ -196,6 +196,8 @@ def _role(process: psutil.Process) -> str:
         return "parent"
     if "server ingestion" in title:
         return "ingestion"
+    if "server training" in title:
+        return "training"
     if "server api" in title or "api_server.entry" in title:
         return "api"
     return "helper"

@@ -34,8 +34,13 @@ def serve(settings: Settings, *, vllm_args: Sequence[str] = (), show: Callable[[
         address = listening.url(settings.host, port)
         lock.write_address(address)
         logs.configure(settings)
+        children = [api_child(port, address, vllm_args)]
+        if settings.ingestion:
+            children.append(ingestion_child())
+        if settings.training:
+            children.append(training_child())
         supervisor = Supervisor(
-            [api_child(port, address, vllm_args), *([ingestion_child()] if settings.ingestion else [])],
+            children,
             patience=Patience(drain=settings.drain_seconds + STOP_MARGIN_SECONDS),
             on_ready=partial(_tell_ready, settings, address, show),
         )
@@ -59,6 +64,14 @@ def ingestion_child() -> Child:
     return Child(
         name="the ingestion process",
         argv=[sys.executable, "-P", "-m", "server", "ingestion", "--parent", str(os.getpid())],
+    )
+
+
+def training_child() -> Child:
+    """The process that has adapters trained, each in a process of its own; the API answers without it."""
+    return Child(
+        name="the training worker",
+        argv=[sys.executable, "-P", "-m", "server", "training", "--parent", str(os.getpid())],
     )
 
 

@@ -67,7 +67,7 @@ def test_each_process_killed_alone_and_an_orderly_end(tmp_path: Path):
     try:
         for role in ("api", "core", "worker"):
             before = server.processes()
-            assert set(before) == {"parent", "api", "core", "worker", "ingestion"}
+            assert set(before) == {"parent", "api", "core", "worker", "ingestion", "training"}
             memory = sum(server.memory().values())
             with load(server), administration(server, journal):
                 time.sleep(1 + chance.random() * 3)
@@ -79,7 +79,7 @@ def test_each_process_killed_alone_and_an_orderly_end(tmp_path: Path):
             wait_ready(server)
             took = time.monotonic() - killed_at
             after = server.processes()
-            assert set(after) == {"parent", "api", "core", "worker", "ingestion"}
+            assert set(after) == {"parent", "api", "core", "worker", "ingestion", "training"}
             tree = {process.pid for process in [after["parent"], *after["parent"].children(recursive=True)]}
             strays = [process for process in of_server(tmp_path, others) if process.pid not in tree]
             assert not strays, f"{strays} were left behind"
