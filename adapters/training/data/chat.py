@@ -45,15 +45,14 @@ def is_trained(message: Message) -> bool:
 
 
 def _check_is_trained(messages: tuple[Message, ...], line: int) -> None:
-    answers = [message for message in messages if message["role"] == "assistant"]
-    if not answers:
+    if is_trained(messages[-1]):
+        return
+    if not any(message["role"] == "assistant" for message in messages):
         raise DataInvalid("no_assistant", line, "no message is the assistant's; the example must hold an answer")
-    if not any(is_trained(message) for message in answers):
+    if not any(is_trained(message) for message in messages):
         raise DataInvalid("no_weight", line, "every assistant's message has weight 0; at least one must have 1")
-    if messages[-1]["role"] != "assistant":
-        last, role = len(messages) - 1, messages[-1]["role"]
+    last, role = len(messages) - 1, messages[-1]["role"]
+    if role != "assistant":
         raise DataInvalid(
-            "last_not_assistant",
-            line,
-            f"messages[{last}] is the {role}'s; the last must be the assistant's",
+            "last_not_assistant", line, f"messages[{last}] is the {role}'s; the last must be the assistant's"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from adapters.training.data.lines import named
 from adapters.training.errors import DataInvalid
-from adapters.training.method import Kind
+from adapters.training.method import KINDS, Kind
 
 # a key that only one format has, and the method that reads it
 _FORMATS: Mapping[str, tuple[str, tuple[Kind, ...]]] = {
@@ -17,6 +17,7 @@ _FORMATS: Mapping[str, tuple[str, tuple[Kind, ...]]] = {
     "messages": ("chat data", ("supervised", "prompt_tuning")),
     "text": ("plain text", ("continued_pretraining",)),
 }
+_OWN = {kind: {key for key, (_, kinds) in _FORMATS.items() if kind in kinds} for kind in KINDS}
 # keys of formats that other trainers read, and what to write instead
 _ELSEWHERE: Mapping[str, str] = {
     "chosen": 'write {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}',
@@ -39,8 +40,7 @@ def check_keys(given: Mapping[str, Any], known: Collection[str], *, where: str, 
 
 def check_format(given: Mapping[str, Any], kind: Kind, *, line: int) -> None:
     """Raises DataInvalid when the line's keys say that it is another format: other_method, other_format."""
-    own = {key for key, (_, kinds) in _FORMATS.items() if kind in kinds}
-    if own & given.keys():
+    if not _OWN[kind].isdisjoint(given):
         return
     for key, (name, kinds) in _FORMATS.items():
         if key in given:

@@ -24,6 +24,7 @@ _KEYS: Mapping[str, frozenset[str]] = {
     ),
     "tool": frozenset({"role", "content", "name", "tool_call_id"}),
 }
+_PLAIN = frozenset({"system", "developer", "user", "assistant"})
 # what clients' libraries write into a message that has none of it
 _EMPTY_ALLOWED = frozenset(
     {"refusal", "annotations", "audio", "function_call", "tool_calls", "name", "tool_call_id", "weight"}
@@ -54,6 +55,9 @@ def messages_of(value: object, tools: tuple[Tool, ...], *, where: str, line: int
     calls: set[str] = set()
     found = []
     for i, one in enumerate(value):
+        if _is_plain(one) and (i > 0 or one["role"] != "assistant"):
+            found.append(one)
+            continue
         place = f"{where}[{i}]"
         message = _message(one, functions, where=place, line=line, weights=weights)
         if i == 0 and message["role"] == "assistant":
@@ -70,6 +74,16 @@ def answer_of(value: object, tools: tuple[Tool, ...], *, where: str, line: int) 
     """One message of the assistant's."""
     functions = frozenset(tool["function"]["name"] for tool in tools)
     return _message(value, functions, where=where, line=line, weights=False)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a message is a role and a string, and right: most are, and are looked at no further."""
+    if not isinstance(value, dict) or len(value) != 2:
+        return False
+    role, content = value.get("role"), value.get("content")
+    if not isinstance(role, str) or not isinstance(content, str):
+        return False
+    return role in _PLAIN and (role != "assistant" or bool(content.strip()))
 
 
 def _message(value: object, functions: frozenset[str], *, where: str, line: int, weights: bool) -> Message:
