@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from server import cli_adapters, cli_assistants, cli_files, cli_ingest, cli_keys, cli_serve, cli_stores
+from server import (
+    cli_adapters,
+    cli_assistants,
+    cli_eval,
+    cli_files,
+    cli_ingest,
+    cli_jobs,
+    cli_keys,
+    cli_serve,
+    cli_stores,
+    cli_train,
+    cli_worker,
+)
 from server.cli_output import errors_are_told
 from server.version import VERSION
 
@@ -26,6 +38,10 @@ app.add_typer(cli_assistants.app, name="assistants")
 app.add_typer(cli_files.app, name="files")
 app.add_typer(cli_stores.app, name="stores")
 app.command("ingest", epilog=cli_ingest.EPILOG)(cli_ingest.ingest)
+app.command("train", epilog=cli_train.EPILOG)(cli_train.train)
+app.command("eval", epilog=cli_eval.EPILOG)(cli_eval.evaluate)
+app.add_typer(cli_jobs.app, name="jobs")
+app.add_typer(cli_worker.app, name="worker")
 app.add_typer(cli_keys.app, name="keys")
 
 

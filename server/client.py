@@ -61,6 +61,10 @@ class Api:
         """The answer's JSON object; `file` is sent as a form's field of that name. Raises CommandFailed."""
         return self._runner.run(self._call(method, path, json, params, form, file))
 
+    def content(self, path: str) -> bytes:
+        """The bytes of a file. Raises CommandFailed."""
+        return self._runner.run(self._answer("GET", path)).content
+
     def pages(
         self, path: str, *, limit: int = 100, params: Mapping[str, str] | None = None
     ) -> Iterator[dict[str, Any]]:
@@ -71,7 +75,7 @@ class Api:
             yield from page["data"]
             if not page["has_more"]:
                 return
-            asked["after"] = page["last_id"]
+            asked["after"] = page["data"][-1]["id"]  # lists of jobs have no `last_id`
 
     def wait(self, seconds: float) -> None:
         """Let time pass before asking again."""
@@ -96,6 +100,12 @@ class Api:
         assert self._offline is not None
         while self._runner.run(self._offline.read_files()):
             pass
+
+    def train(self, seconds: float) -> None:
+        """Let jobs that wait be trained: by the server, or by a process of this command's; ask again after that."""
+        if self._offline is not None:
+            self._offline.start_training()
+        self.wait(seconds)
 
     async def _upload_all(
         self, files: Sequence[Path], purpose: str, jobs: int, uploaded: Callable[[], None]
@@ -133,17 +143,19 @@ class Api:
         form: Mapping[str, str] | None,
         file: Path | None,
     ) -> dict[str, Any]:
+        if file is None:
+            return dict((await self._answer(method, path, json=json, params=params)).json())
+        with file.open("rb") as stream:
+            files = {"file": (file.name, stream, "application/octet-stream")}
+            return dict((await self._answer(method, path, data=form, files=files)).json())
+
+    async def _answer(self, method: str, path: str, **request: Any) -> httpx2.Response:
         try:
-            if file is None:
-                answer = await self._client.request(method, path, json=json, params=params)
-            else:
-                with file.open("rb") as stream:
-                    files = {"file": (file.name, stream, "application/octet-stream")}
-                    answer = await self._client.request(method, path, data=form, files=files)
+            answer = await self._client.request(method, path, **request)
         except httpx2.TransportError as error:
             raise CommandFailed(_no_answer(str(self._client.base_url), error)) from error
         if answer.is_success:
-            return dict(answer.json())
+            return answer
         raise Refused(_refusal(answer), answer.status_code)
 
 

@@ -6,6 +6,7 @@ The same application, registry and checks as a server's, without an engine: one 
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from retrieval.embedding import BUNDLED
 from server.app import create_app
 from server.auth import LOCAL, Authenticator
 from server.boot import assemble
+from server.cli_output import CommandFailed
 from server.embedders import embedder_of
 from server.engine.fake import FakeEngine
 from server.offline_ingestion import OfflineIngestion
@@ -42,12 +44,25 @@ class Offline:
             raise
         self.app: FastAPI = create_app(self._services)
         self._ingestion: OfflineIngestion | None = None
+        self._training: subprocess.Popen[bytes] | None = None
 
     async def read_files(self) -> bool:
         """Read and embed some of the files that wait, as a server's ingestion process would; False when none does."""
         if self._ingestion is None:
             self._ingestion = await asyncio.to_thread(OfflineIngestion, self._services)
         return await asyncio.to_thread(self._ingestion.step)
+
+    def start_training(self) -> None:
+        """See to it that jobs are trained until this is closed, by a worker as a server has it.
+
+        Raises CommandFailed when there is none any more.
+        """
+        if self._training is None:
+            from server.serve import training_child
+
+            self._training = subprocess.Popen(training_child().argv, stdin=subprocess.DEVNULL)  # noqa: S603  # our own
+        elif self._training.poll() is not None:
+            raise CommandFailed(f"the training worker ended with status {self._training.returncode}; its log says why")
 
     async def settle(self) -> None:
         """Until what was begun in the background is done."""
@@ -57,6 +72,9 @@ class Offline:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._training is not None:
+            self._training.terminate()  # its job waits then, and goes on from its last checkpoint
+            self._training.wait()
         self._services.close()
         self._lock.close()
 
