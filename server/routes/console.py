@@ -35,6 +35,9 @@ async def session(caller: CallerDep, services: ServicesDep) -> Response:
             "retrieval_results": services.settings.retrieval_results,
             "max_file_bytes": services.settings.max_file_bytes,
             "max_adapter_bytes": services.settings.max_adapter_bytes,
+            "max_training_bytes": services.settings.max_training_bytes,
+            "training": services.settings.training,
+            "prompt_tuning": services.settings.prompt_tuning,
         }
     )
 

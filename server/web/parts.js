@@ -80,8 +80,8 @@ export function Dialog({ title, onClose, children, wide = false }) {
   </dialog>`;
 }
 
-/** A question before what cannot be undone. `onYes` may return a promise; the dialog stays until it is kept. */
-export function Question({ title, children, yes, onYes, onClose }) {
+/** A question before what cannot be undone. `onYes` may return a promise; the dialog stays until it is kept. `no`: not to do it. */
+export function Question({ title, children, yes, no = t("cancel"), onYes, onClose }) {
   const [error, setError] = useState(null);
   const agree = async () => {
     try {
@@ -95,7 +95,7 @@ export function Question({ title, children, yes, onYes, onClose }) {
     <div class="stack">${children}</div>
     <${Failure} error=${error} />
     <footer>
-      <button type="button" onClick=${onClose}>${t("cancel")}</button>
+      <button type="button" onClick=${onClose}>${no}</button>
       <${Action} kind="danger" onPress=${agree}>${yes}<//>
     </footer>
   <//>`;

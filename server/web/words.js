@@ -62,6 +62,15 @@ export function duration(seconds) {
   return `${number(value, { maximumSignificantDigits: 2 })}\u00a0${unit}`;
 }
 
+/** A length of time for which seconds are too fine: "45 s", "12 min", "2 h 5 min"; a dash for null. */
+export function span(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  if (seconds < 60) return `${number(Math.round(seconds))}\u00a0s`;
+  const minutes = Math.round(seconds / 60);
+  if (minutes < 60) return `${number(minutes)}\u00a0min`;
+  return `${number(Math.floor(minutes / 60))}\u00a0h${minutes % 60 ? ` ${minutes % 60}\u00a0min` : ""}`;
+}
+
 /** A moment in seconds since 1970 as the reader's date and time. */
 export function moment(seconds) {
   return new Intl.DateTimeFormat(tag(), { dateStyle: "medium", timeStyle: "short" }).format(new Date(seconds * 1000));

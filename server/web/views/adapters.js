@@ -4,6 +4,7 @@ import { html } from "../html.js";
 import { Badge, Failure, Nothing, Working, useLoaded } from "../parts.js";
 import { bytes, moment, number, translator } from "../words.js";
 import { lastUse, usage } from "./adapters_facts.js";
+import { MixAdapters } from "./adapters_mix.js";
 import { AdapterPage } from "./adapters_one.js";
 import { NewAdapter } from "./adapters_new.js";
 import { shown } from "./adapters_traffic.js";
@@ -18,6 +19,7 @@ const t = translator({
     errors: "Errors",
     failed: "failed",
     loaded: "loaded",
+    mix: "Mix adapters",
     otherBase: "other base",
     pinned: "pinned",
     points: "Points to",
@@ -38,6 +40,7 @@ const t = translator({
     errors: "Erros",
     failed: "falhou",
     loaded: "carregado",
+    mix: "Misturar adaptadores",
     otherBase: "outra base",
     pinned: "fixado",
     points: "Aponta para",
@@ -56,6 +59,7 @@ const KINDS = { ready: "good", staging: "warn", failed: "bad" };
 
 export default function Adapters({ path: [name, version] }) {
   if (name === "+new") return html`<${NewAdapter} key=${version ?? ""} of=${version} />`;
+  if (name === "+mix") return html`<${MixAdapters} />`;
   if (name) return html`<${AdapterPage} key=${name} name=${name} states=${States} />`;
   return html`<${List} />`;
 }
@@ -65,7 +69,10 @@ function List() {
   return html`<div class="stack">
     <div class="row apart">
       <h1>${t("title")}</h1>
-      <a class="button" href="#/adapters/+new">${t("add")}</a>
+      <div class="row">
+        ${data?.adapters.length > 1 && html`<a class="button" href="#/adapters/+mix">${t("mix")}</a>`}
+        <a class="button" href="#/adapters/+new">${t("add")}</a>
+      </div>
     </div>
     <${Failure} error=${error} />
     ${!data && !error && html`<${Working} />`}

@@ -24,6 +24,17 @@ export function canary(adapter) {
   return { stable, trial: others.at(-1)?.id ?? stable, percent: 10 };
 }
 
+/** The body that mixes adapters: `parts` are names or version ids with weights; a name that stands twice counts once, with both. */
+export function mixOf({ name, method, density, rank, parts }) {
+  const adapters = {};
+  for (const part of parts) adapters[part.name] = (adapters[part.name] ?? 0) + Number(part.weight);
+  return {
+    name: name.trim(),
+    mix: { adapters, method, ...(method === "linear" ? {} : { density: Number(density) }) },
+    ...(rank ? { convert: { rank: Number(rank) } } : {}),
+  };
+}
+
 /** Versions, the newest first. */
 export const newestFirst = (versions) => [...versions].reverse();
 

@@ -4,25 +4,19 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { get, post, session, upload } from "../api.js";
 import { html } from "../html.js";
 import { readModels } from "../models.js";
-import { Failure, Field, useLoaded } from "../parts.js";
+import { Field, useLoaded } from "../parts.js";
 import { bytes, number, translator } from "../words.js";
 import { chosen, nameFrom, packed } from "./adapters_archive.js";
 import { Picker } from "./adapters_picker.js";
-import { conversionFor, wayOut } from "./adapters_refusals.js";
-import { VersionFacts } from "./adapters_version.js";
-import { way } from "./adapters_ways.js";
+import { Accepted, Refused } from "./adapters_verdict.js";
 
 const t = translator({
   en: {
-    accepted: "{id} is registered",
     activate: "Point the name to it at once",
     activateHint: "Else it waits until you point the name to it.",
-    again: "The same bytes were registered before: {id}",
     checking: "The server checks it…",
     convert: "Convert it first",
     convertHint: "Makes a plain LoRA of other kinds, and cuts larger ranks.",
-    convertNow: "Convert and try again",
-    convertRank: "Convert to rank {n} and try again",
     fetching: "{name} is being fetched from {source}…",
     files: "Files of this computer",
     name: "Name",
@@ -32,7 +26,6 @@ const t = translator({
     pin: "Pin it in a slot of its own",
     rank: "Rank at most",
     rankHint: "Empty keeps it.",
-    refused: "Not registered",
     register: "Register",
     see: "To {name}",
     sending: "Sending, {share}",
@@ -42,22 +35,16 @@ const t = translator({
     title: "Register an adapter",
     titleVersion: "A further version of {name}",
     tooLarge: "The files have {size}; this server takes up to {most}.",
-    tryIt: "Try it in a chat",
     url: "A source that the server reads",
-    wayOut: "The way out",
     where: "Origin",
     all: "All adapters",
   },
   pt: {
-    accepted: "{id} foi registrado",
     activate: "Apontar o nome para ela imediatamente",
     activateHint: "Senão, ela espera até você apontar o nome para ela.",
-    again: "Os mesmos bytes já estavam registrados: {id}",
     checking: "O servidor está verificando…",
     convert: "Converter antes",
     convertHint: "Transforma outros tipos em um LoRA comum e reduz ranks maiores.",
-    convertNow: "Converter e tentar de novo",
-    convertRank: "Converter para rank {n} e tentar de novo",
     fetching: "{name} está sendo buscado em {source}…",
     files: "Arquivos deste computador",
     name: "Nome",
@@ -67,7 +54,6 @@ const t = translator({
     pin: "Fixar em um slot próprio",
     rank: "Rank máximo",
     rankHint: "Vazio mantém o atual.",
-    refused: "Não registrado",
     register: "Registrar",
     see: "Ver {name}",
     sending: "Enviando, {share}",
@@ -77,9 +63,7 @@ const t = translator({
     title: "Registrar um adaptador",
     titleVersion: "Mais uma versão de {name}",
     tooLarge: "Os arquivos têm {size}; este servidor aceita até {most}.",
-    tryIt: "Testar em uma conversa",
     url: "Uma origem que o servidor lê",
-    wayOut: "A saída",
     where: "Origem",
     all: "Todos os adaptadores",
   },
@@ -224,30 +208,6 @@ function Progress({ stage: { doing, share, staging } }) {
   const said = staging ? t("fetching", { name: staging.name, source: staging.source }) : doing ? t(doing, { share: number(share ?? 0, { style: "percent" }) }) : "";
   return html`<div aria-live="off">${(doing || staging) && html`<progress max="1" value=${share} aria-label=${t(staging ? "checking" : doing, { share: "" })} />`}</div>
     <p class=${said ? "" : "hidden"} role="status">${doing === "sending" ? t("sending", { share: number(Math.floor((share ?? 0) * 10) / 10, { style: "percent" }) }) : said}</p>`;
-}
-
-function Refused({ error, onConvert }) {
-  if (!error) return null;
-  const out = error.code ? wayOut(error.code) : null;
-  const convert = conversionFor(error);
-  return html`<section class="stack" aria-label=${t("refused")}>
-    <h2>${t("refused")}</h2>
-    <${Failure} error=${error} />
-    ${out && html`<p><strong>${t("wayOut")}:</strong> ${way(out)}</p>`}
-    ${convert && html`<div><button type="button" onClick=${() => onConvert(convert)}>${convert.rank ? t("convertRank", { n: convert.rank }) : t("convertNow")}</button></div>`}
-  </section>`;
-}
-
-function Accepted({ taken, isNew = true }) {
-  const { name, version } = taken;
-  return html`<section class="card stack narrow" aria-labelledby="accepted">
-    <div role="status"><h2 id="accepted">${t(isNew ? "accepted" : "again", { id: version.id })}</h2></div>
-    <${VersionFacts} version=${version} />
-    <div class="row">
-      <a class="button" href=${`#/adapters/${encodeURIComponent(name)}`}>${t("see", { name })}</a>
-      <a class="button" href=${`#/chat/${encodeURIComponent(version.id)}`}>${t("tryIt")}</a>
-    </div>
-  </section>`;
 }
 
 /** A tick box of the draft. */

@@ -1,8 +1,8 @@
 // The last five minutes as curves. What they say is in the figures and tables too; their labels tell the rest.
-import { useEffect, useRef } from "preact/hooks";
-import uPlot from "uplot";
+import { useMemo, useRef } from "preact/hooks";
 import { html } from "../html.js";
 import { CHART_SECONDS } from "../load_history.js";
+import { AXIS, Plot, colour } from "../plot.js";
 import { number, tag, translator } from "../words.js";
 
 const t = translator({
@@ -34,7 +34,6 @@ const t = translator({
   },
 });
 
-const SHEET = "/console/vendor/uplot.css"; // read with the first chart
 const CHARTS = [
   { title: "requests", series: ["requests"] },
   { title: "tokens", series: ["tokens"] },
@@ -45,44 +44,22 @@ const STROKES = ["--main", "--warn"];
 const HEIGHT = 140;
 
 export function Charts({ points, now }) {
-  useEffect(() => {
-    if (document.querySelector(`link[href="${SHEET}"]`)) return;
-    document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href: SHEET }));
-  }, []);
   return html`<div class="load-charts">
     ${CHARTS.map((chart) => html`<${Chart} key=${chart.title} ...${chart} points=${points} now=${now} />`)}
   </div>`;
 }
 
 function Chart({ title, series, points, now }) {
-  const place = useRef(null);
-  const plot = useRef(null);
   const end = useRef(now);
   end.current = now;
-  useEffect(() => {
-    const frame = place.current;
-    plot.current = new uPlot(optionsOf(series, frame.clientWidth, end), dataOf(series, points), frame);
-    const resized = new ResizeObserver(() => plot.current.setSize({ width: frame.clientWidth, height: HEIGHT }));
-    resized.observe(frame);
-    const redraw = () => plot.current.redraw();
-    const themed = new MutationObserver(redraw);
-    themed.observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    const system = matchMedia("(prefers-color-scheme: dark)");
-    system.addEventListener("change", redraw);
-    return () => {
-      resized.disconnect();
-      themed.disconnect();
-      system.removeEventListener("change", redraw);
-      plot.current.destroy();
-    };
-  }, []);
-  useEffect(() => plot.current.setData(dataOf(series, points)), [points]);
+  const options = useMemo(() => optionsOf(series, end), []);
+  const data = useMemo(() => dataOf(series, points), [points]);
   return html`<figure class="card">
     <figcaption>
       ${t(title)}
       ${series.length > 1 && html`<span class="faint">${series.map((name, at) => html`<span class=${`load-key key-${at}`} key=${name}>${t(name)}</span>`)}</span>`}
     </figcaption>
-    <div ref=${place} role="img" aria-label=${summary(title, series, points)}></div>
+    <${Plot} options=${options} data=${data} label=${summary(title, series, points)} />
   </figure>`;
 }
 
@@ -100,10 +77,8 @@ function dataOf(series, points) {
   return [points.map((point) => point.at), ...series.map((name) => points.map((point) => point[name] ?? null))];
 }
 
-function optionsOf(series, width, end) {
-  const axis = { stroke: () => colour("--faint"), grid: { stroke: () => colour("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
+function optionsOf(series, end) {
   return {
-    width,
     height: HEIGHT,
     legend: { show: false },
     cursor: { show: false },
@@ -113,8 +88,8 @@ function optionsOf(series, width, end) {
       y: { range: (_, least, most) => [0, Math.max(most ?? 0, 0) * 1.1 || 1] },
     },
     axes: [
-      { ...axis, values: (_, moments) => moments.map(hour), space: 40, size: 28 },
-      { ...axis, values: (_, values) => values.map((value) => number(value, { maximumFractionDigits: 3 })), size: 54, space: 30 },
+      { ...AXIS, values: (_, moments) => moments.map(hour), space: 40, size: 28 },
+      { ...AXIS, values: (_, values) => values.map((value) => number(value, { maximumFractionDigits: 3 })), size: 54, space: 30 },
     ],
     series: [
       {},
@@ -125,8 +100,4 @@ function optionsOf(series, width, end) {
 
 function hour(seconds) {
   return new Intl.DateTimeFormat(tag(), { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(new Date(seconds * 1000));
-}
-
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }

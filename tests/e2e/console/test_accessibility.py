@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.console.opened import Console
+from tests.e2e.console.scripted_jobs import ScriptedJobs, a_job, done
 from tests.e2e.library import FERRY, Library
 
 State = Callable[[Console, Library], None]
@@ -82,6 +83,26 @@ def searched(console: Console, library: Library) -> None:
     page.get_by_role("region", name="Hybrid").get_by_role("listitem").first.wait_for()
 
 
+def jobs(console: Console, _: Library) -> None:
+    ScriptedJobs([a_job(), done(a_job(id="ftjob-2"))]).over(console.page)
+    console.go("jobs")
+    console.page.get_by_role("progressbar").wait_for()
+
+
+def running_job(console: Console, _: Library) -> None:
+    script = ScriptedJobs([a_job()]).over(console.page)
+    console.go(f"jobs/{script.jobs[0].id}").get_by_role("img", name="Loss by step").wait_for()
+
+
+def ended_job(console: Console, _: Library) -> None:
+    script = ScriptedJobs([done(a_job())]).over(console.page)
+    console.go(f"jobs/{script.jobs[0].id}").get_by_role("region", name="Base and adapter").wait_for()
+
+
+def new_job(console: Console, _: Library) -> None:
+    console.go("jobs/+new").get_by_text("More settings").click()
+
+
 def key_dialog(console: Console, _: Library) -> None:
     page = console.go("chat")
     page.get_by_role("button", name="Use another key").click()
@@ -96,6 +117,10 @@ STATES: dict[str, State] = {
     "adapters": view("adapters"),
     "one adapter": view("adapters/pirate"),
     "new adapter": view("adapters/+new"),
+    "jobs": jobs,
+    "running job": running_job,
+    "ended job": ended_job,
+    "new job": new_job,
     "assistants": view("assistants"),
     "one assistant": view("assistants/demo-guide"),
     "new assistant": view("assistants/+new"),

@@ -13,8 +13,8 @@ from tests.e2e.console.opened import Console
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
 
-ALL = ["Chat", "Compare", "Adapters", "Assistants", "Knowledge", "Load"]
-FOR_ADMINS = ["Adapters", "Assistants"]
+ALL = ["Chat", "Compare", "Adapters", "Jobs", "Assistants", "Knowledge", "Load"]
+FOR_ADMINS = ["Adapters", "Jobs", "Assistants"]
 START_MS = 120_000
 
 

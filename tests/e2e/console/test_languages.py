@@ -8,8 +8,8 @@ import pytest
 
 from tests.e2e.console.opened import Console
 
-VIEWS = ("chat", "compare", "adapters", "assistants", "knowledge", "load")
-PORTUGUESE = ["Conversa", "Comparar", "Adaptadores", "Assistentes", "Conhecimento", "Carga"]
+VIEWS = ("chat", "compare", "adapters", "jobs", "assistants", "knowledge", "load")
+PORTUGUESE = ["Conversa", "Comparar", "Adaptadores", "Treinos", "Assistentes", "Conhecimento", "Carga"]
 
 
 @pytest.mark.parametrize(("locale", "first"), [("pt-BR", "Conversa"), ("pt-PT", "Conversa"), ("de-DE", "Chat")])

@@ -117,6 +117,9 @@ async def test_without_keys_the_caller_is_this_machine_s_admin(http: httpx2.Asyn
         "retrieval_results": services.settings.retrieval_results,
         "max_file_bytes": services.settings.max_file_bytes,
         "max_adapter_bytes": services.settings.max_adapter_bytes,
+        "max_training_bytes": services.settings.max_training_bytes,
+        "training": True,
+        "prompt_tuning": False,
     }
 
 

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { gunzipSync } from "node:zlib";
 import { CONFIG, WEIGHTS, chosen, nameFrom, packed } from "../../../server/web/views/adapters_archive.js";
-import { byError, canary, lastUse, movement, shares, usage } from "../../../server/web/views/adapters_facts.js";
+import { byError, canary, lastUse, mixOf, movement, shares, usage } from "../../../server/web/views/adapters_facts.js";
 import { conversionFor, wayOut } from "../../../server/web/views/adapters_refusals.js";
 
 const read = (path) => readFileSync(new URL(`../../../${path}`, import.meta.url), "utf8");
@@ -76,6 +76,15 @@ test("a canary begins with the newest version that can be served, and goes on wh
   const versions = [{ id: "x@1" }, { id: "x@2" }, { id: "x@3", error: "lost" }];
   assert.deepEqual(canary({ versions, traffic: { "x@1": 1 } }), { stable: "x@1", trial: "x@2", percent: 10 });
   assert.deepEqual(canary({ versions, traffic: { "x@1": 70, "x@2": 30 } }), { stable: "x@1", trial: "x@2", percent: 30 });
+});
+
+test("a mix names each adapter once; only what thins them has a density, and a rank is a conversion", () => {
+  const parts = [{ name: "a", weight: "0.7" }, { name: "b@1", weight: "0.5" }, { name: "b@1", weight: "-0.25" }];
+  const given = { name: " blend ", method: "linear", density: "0.5", rank: "", parts };
+  assert.deepEqual(mixOf(given), { name: "blend", mix: { adapters: { a: 0.7, "b@1": 0.25 }, method: "linear" } });
+  const thinned = mixOf({ ...given, method: "ties", density: "0.3", rank: "16" });
+  assert.equal(thinned.mix.density, 0.3);
+  assert.deepEqual(thinned.convert, { rank: 16 });
 });
 
 test("the last use is the latest of the versions, the worst module comes first", () => {
