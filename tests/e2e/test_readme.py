@@ -19,11 +19,10 @@ import openai
 import pytest
 
 from tests.docs.fences import ROOT, Block, blocks, commands
+from tests.e2e.pasting import ADDRESS, BLOCK_SECONDS, make_desk, run
 
 BLOCKS = [block for block in commands(ROOT / "README.md") if block.reason is None]
-ADDRESS = "http://127.0.0.1:8000"
 KEYS = "Keys, rights and limits"
-BLOCK_SECONDS = 120
 
 
 def name(block: Block) -> str:
@@ -33,11 +32,7 @@ def name(block: Block) -> str:
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that looks like a clone and may be written to."""
-    desk = tmp_path_factory.mktemp("clone")
-    for path in ROOT.iterdir():
-        (desk / path.name).symlink_to(path)
-    (desk / ".curlrc").write_text("fail-with-body\nshow-error\n")  # an error status fails the block
-    return desk
+    return make_desk(tmp_path_factory.mktemp("clone"))
 
 
 @pytest.fixture(scope="module")
@@ -67,29 +62,6 @@ def tidy() -> Iterator[Callable[[str], None]]:
     for address, before in known.items():
         for left in names(address) - before:
             httpx2.delete(f"{address}/v1/{left}")
-
-
-def run(block: Block, *, address: str, data_dir: Path, roots: Path, desk: Path) -> str:
-    """What a shell block prints."""
-    text = block.text.replace(ADDRESS, address).replace("/srv/adapters", str(roots))
-    outside = {key: value for key, value in os.environ.items() if not key.startswith("MANYHATS_")}
-    ours = {
-        "MANYHATS_DATA_DIR": str(data_dir),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "CURL_HOME": str(desk),
-        "no_proxy": "127.0.0.1",
-    }
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text],
-        cwd=desk,
-        env={**outside, **ours},
-        capture_output=True,
-        text=True,
-        timeout=BLOCK_SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, f"README.md:{block.line}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.section != KEYS], ids=name)
