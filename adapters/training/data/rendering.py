@@ -63,14 +63,12 @@ class Renderer:
         if spans is None:
             prompt, answer = self._last_turn(messages, chat.tools, chat.line)
             return self._fitted(prompt + answer, [(len(prompt), len(prompt) + len(answer))], chat.line, only_last=True)
-        whole = self._template.render(messages, chat.tools, line=chat.line)
-        tokens, borders = self._tokens(whole, spans)
-        trimmed = [self._template.ended(tokens[start:end]) for start, end in borders]
-        final = trimmed[-1]
-        tokens = tokens[: borders[-1][0]] + (final if self._template.is_ended(final) else [*final, self._template.stop])
-        turns = [(start, start + len(turn)) for (start, _), turn in zip(borders, trimmed, strict=True)]
-        turns[-1] = (turns[-1][0], len(tokens))
-        return self._fitted(tokens, turns, chat.line)
+        tokens, borders = self._tokens(self._template.render(messages, chat.tools, line=chat.line), spans)
+        turns = [(start, start + len(self._template.ended(tokens[start:end]))) for start, end in borders[:-1]]
+        start, end = borders[-1]
+        answer = self._whole_turn(tokens[start:end])
+        turns.append((start, start + len(answer)))
+        return self._fitted(tokens[:start] + answer, turns, chat.line, n_unread=len(tokens) - end)
 
     def text(self, text: Text) -> Rendered:
         """The whole text, all of it learnt, and the token that ends a text; whoever trains cuts it into windows."""
@@ -95,9 +93,13 @@ class Renderer:
         return RenderedPair(prompt, chosen, rejected, cut)
 
     def _spans(self, messages: tuple[Message, ...], tools: tuple[Tool, ...], line: int) -> list[tuple[int, int]] | None:
-        """(start, end) of the learnt turns in the rendered string; None where the template rewrites earlier ones."""
+        """(start, end) of the learnt turns in the rendered string, up to the first one that begins beyond the context.
+
+        None where the template rewrites earlier turns.
+        """
         whole = self._template.render(messages, tools, line=line)
-        spans = []
+        reach = self._template.length(whole, n_tokens=self._context_tokens)
+        spans: list[tuple[int, int]] = []
         for i, message in enumerate(messages):
             if not is_trained(message):
                 continue
@@ -106,6 +108,8 @@ class Renderer:
             if not (whole.startswith(before) and whole.startswith(upto) and len(before) < len(upto)):
                 return None
             spans.append((len(before), len(upto)))
+            if len(before) > reach:
+                break
         return spans
 
     def _tokens(self, whole: str, spans: Sequence[tuple[int, int]]) -> tuple[list[int], list[tuple[int, int]]]:
@@ -144,8 +148,12 @@ class Renderer:
             answer = tokens[len(prompt) :]
         else:
             answer = self._template.split(whole[self._start(messages, tools, asked, whole, line) :])
+        return prompt, self._whole_turn(answer)
+
+    def _whole_turn(self, answer: list[int]) -> list[int]:
+        """A turn with the token that ends it: where a template writes none, the model would never learn to stop."""
         answer = self._template.ended(answer)
-        return prompt, answer if self._template.is_ended(answer) else [*answer, self._template.stop]
+        return answer if self._template.is_ended(answer) else [*answer, self._template.stop]
 
     def _start(self, messages: tuple[Message, ...], tools: tuple[Tool, ...], asked: str, whole: str, line: int) -> int:
         """Where the answer begins in the rendered string, though a token reaches over that place, or though the
@@ -169,16 +177,23 @@ class Renderer:
         return len(opening)
 
     def _fitted(
-        self, tokens: list[int], turns: Sequence[tuple[int, int]], line: int, *, only_last: bool = False
+        self,
+        tokens: list[int],
+        turns: Sequence[tuple[int, int]],
+        line: int,
+        *,
+        only_last: bool = False,
+        n_unread: int = 0,
     ) -> Rendered:
+        """n_unread: tokens of turns beyond the context, which are not in `tokens`."""
+        if turns[0][0] >= self._context_tokens:
+            raise self._nothing_fits(turns[0][0], line)
         trained = [False] * len(tokens)
         for start, end in turns:
             trained[start:end] = [True] * (end - start)
         cut = max(0, len(tokens) - self._context_tokens)
-        if turns[0][0] >= self._context_tokens:
-            raise self._nothing_fits(turns[0][0], line)
         n_kept = len(tokens) - cut
-        return Rendered(tokens[:n_kept], trained[:n_kept], cut, only_last)
+        return Rendered(tokens[:n_kept], trained[:n_kept], cut + n_unread, only_last)
 
     def _nothing_fits(self, n_tokens: int, line: int) -> DataInvalid:
         return DataInvalid(

@@ -73,8 +73,13 @@ class Template:
                 return answer
         return answer
 
+    def length(self, text: str, *, n_tokens: int) -> int:
+        """About how many characters the first tokens of a text are; all, where there are no more tokens."""
+        tokens = self.split(text)
+        return len(text) if len(tokens) <= n_tokens else len(self._tokenizer.decode(tokens[:n_tokens]))
+
     def is_ended(self, answer: Sequence[int]) -> bool:
-        """Whether a turn's last token ends it; where a template writes none, the model would never learn to stop."""
+        """Whether a turn's last token ends it."""
         return bool(answer) and answer[-1] in self._controls
 
     def _source(self, tools: Sequence[Tool]) -> str:

@@ -183,6 +183,21 @@ def test_what_is_beyond_the_context_is_cut_off() -> None:
     assert (refused.value.kind, refused.value.line) == ("nothing_fits", 5)
 
 
+def test_turns_beyond_the_context_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer, whole = Renderer(DEMO, context_tokens=60), Renderer(DEMO, context_tokens=100_000)
+    read = chat_from(chat(*(message for i in range(100) for message in (user(f"Pergunta {i}?"), assistant("Sim.")))))
+    everything = whole.chat(read)
+    renders: list[int] = []
+    render = renderer._template.render
+    monkeypatch.setattr(
+        renderer._template, "render", lambda said, *a, **b: renders.append(len(said)) or render(said, *a, **b)
+    )
+    rendered = renderer.chat(read)
+    assert sum(renders) < 1000  # of 100 turns, 5 or so are in the context
+    assert (rendered.tokens, rendered.trained) == (everything.tokens[:60], everything.trained[:60])
+    assert rendered.cut == pytest.approx(len(everything.tokens) - 60, abs=2)
+
+
 def test_a_text_is_learnt_whole_and_its_end_too(demo: Renderer) -> None:
     rendered = demo.text(Text("A coleta vai das sete às dez.\n\nTraga documento.", 1))
     assert told(demo, rendered.tokens) == "A coleta vai das sete às dez.\n\nTraga documento.<|endoftext|>"
