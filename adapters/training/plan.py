@@ -1,7 +1,8 @@
 """What `auto` comes to: epochs, batch, learning rate and steps from the size of the data and of the base.
 
-The rule for the rate was measured on bases from 6 million to 0.5 billion parameters: the best rate of LoRA falls with
-the width of the base (docs/fine-tuning.md), while it hardly depends on the rank (arXiv 2106.09685, appendix D).
+The best rate of LoRA falls with the width of the base: 2e-4 is usual at 4,096 (arXiv 2305.14314). On the demo base
+(width 256) 80 question-answer pairs, 13 times in batches of 4, were answered exactly by 76 % at 1.6e-3 and by 39 % at
+5e-3; the rule goes through both ends.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from adapters.training.method import Hyperparameters, Kind, Lora, Method
 if TYPE_CHECKING:
     from adapters.training.data.counting import Counts
 
-EXAMPLES_SEEN = 1000  # fewer examples are repeated until about as many have been seen
+EXAMPLES_SEEN = 2000  # fewer examples are repeated until about as many have been seen
 MAX_EPOCHS = 25
 MIN_EPOCHS = 3
 ENOUGH_EXAMPLES = 25_000  # epochs go below MIN_EPOCHS when as many are seen in fewer
 TEXT_ROWS_SEEN = 100  # a row of continued pretraining is a whole context
 BATCH_SHARE = 0.002
 MAX_BATCH = 16
+SMALL_BATCH, SMALL_BATCH_STEPS = 4, 8  # as many at least, where an epoch still has so many steps: single ones cost more
 
 RATE_AT_WIDTH = (2e-4, 4096)
 RATE_EXPONENT = 0.75
@@ -155,7 +157,8 @@ def _epochs(kind: Kind, n_rows: int) -> int:
 
 
 def _batch(n_rows: int) -> int:
-    return max(1, min(MAX_BATCH, round(n_rows * BATCH_SHARE)))
+    small = min(SMALL_BATCH, n_rows // SMALL_BATCH_STEPS)
+    return max(1, small, min(MAX_BATCH, round(n_rows * BATCH_SHARE)))
 
 
 def _shape(asked: Hyperparameters) -> Lora:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapters.errors import AdapterRefused
+from adapters.safetensors_file import WEIGHTS_FILE, SafetensorsFile
 from adapters.training.checkpoints import Checkpoints, copy_adapter
 from adapters.training.history import Asked, History, Interrupted, Step
 from adapters.training.method import Method
@@ -142,14 +144,12 @@ def _state(work: Path, checkpoints: Checkpoints) -> tuple[History, tuple[int, Pa
         try:
             _check_readable(path)
             return History(work, until=step), last
-        except (OSError, ValueError):
+        except (OSError, ValueError, AdapterRefused):
             checkpoints.drop(path)
     return History(work, until=0), None
 
 
 def _check_readable(checkpoint: Path) -> None:
-    from adapters.safetensors_file import WEIGHTS_FILE, SafetensorsFile
-
     SafetensorsFile.open(checkpoint / WEIGHTS_FILE)
     for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
         if not (checkpoint / name).stat().st_size:
