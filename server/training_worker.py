@@ -107,6 +107,7 @@ class Worker:
             return
         if job.starts > MOST_STARTS:
             self._jobs.fail(job.id, holder, "training_died", _gave_up("the server that it ran in ended each time"))
+            self._folders.remove(job.id)
             return
         try:
             process = self._start(job, holder)
@@ -142,14 +143,12 @@ class Worker:
             _kill(running.process)
 
     def _ended(self, running: _Running) -> None:
-        status = running.process.returncode
         if self._is_ours(running):  # it did not say how it ended
-            self._died(running, describe(status))
-        else:
-            job = self._jobs.get(running.job_id, None)
-            logger.info("job %s: %s", job.id, job.status)
-            if job.is_over:
-                self._folders.remove(job.id)
+            self._died(running, describe(running.process.returncode))
+        job = self._jobs.get(running.job_id, None)
+        logger.info("the process of job %s has ended; the job is %s", job.id, job.status)
+        if job.is_over:
+            self._folders.remove(job.id)
         del self._running[running.holder]
 
     def _died(self, running: _Running, how: str) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,15 @@ class JobDesk:
     def __init__(self, data_dir: Path, database: Database, base: Path = DEMO_BASE, **settings: Any) -> None:
         self.settings = Settings(data_dir=data_dir, model=str(base), **settings)
         self.database = database
-        self.base = BaseModel.read(base, cache=self.settings.base_cache_dir)
         self.jobs = Jobs(database, on_write=partial(feed.bump, topic="training"))
         self.folders = JobFolders(self.settings.training_dir)
         self.blobs = LocalBlobs(data_dir / "blobs")
         self.files = Files(database, self.blobs, max_bytes=10**8)
+
+    @cached_property
+    def base(self) -> BaseModel:
+        """What transformers says of it: seconds of imports, which not every test needs."""
+        return BaseModel.read(self.settings.model, cache=self.settings.base_cache_dir)
 
     def make(
         self,
@@ -81,12 +85,13 @@ class JobDesk:
             "status": "queued",
             "created_at": time.time(),
             "base_name": self.settings.base_name,
-            "base_fingerprint": self.base.fingerprint,
             "model": self.settings.base_name,
             "suffix": "clinica",
             "method": Method.model_validate(method or {}),
             "seed": 7,
         }
+        if "base_fingerprint" not in fields:
+            fields["base_fingerprint"] = self.base.fingerprint
         return self.jobs.create(Job(**(usual | told | fields)))
 
     def job(self, job: Job) -> Job:
