@@ -6,6 +6,7 @@ The same application, registry and checks as a server's, without an engine: one 
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -60,7 +61,8 @@ class Offline:
         if self._training is None:
             from server.serve import training_child
 
-            self._training = subprocess.Popen(training_child().argv, stdin=subprocess.DEVNULL)  # noqa: S603  # our own
+            quiet = {**os.environ, "MANYHATS_LOG_LEVEL": "warning"}  # the command itself says what goes on
+            self._training = subprocess.Popen(training_child().argv, env=quiet, stdin=subprocess.DEVNULL)  # noqa: S603  # our own
         elif self._training.poll() is not None:
             raise CommandFailed(f"the training worker ended with status {self._training.returncode}; its log says why")
 
