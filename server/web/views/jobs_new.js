@@ -1,12 +1,13 @@
 // Starting a fine-tuning job: a file of examples, a name, and as much of the rest as somebody wants to decide.
 import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { get, post, remove, session, upload } from "../api.js";
+import { get, session } from "../api.js";
 import { html } from "../html.js";
 import { ModelChoice } from "../models.js";
 import { Failure, Field, useLoaded } from "../parts.js";
-import { bytes, number, translator } from "../words.js";
-import { lineOf, nameFrom, orderOf, refusedLine } from "./jobs_facts.js";
+import { number, translator } from "../words.js";
+import { begin, blamed } from "./jobs_begin.js";
+import { nameFrom } from "./jobs_facts.js";
 import { DataFile } from "./jobs_data_file.js";
 import { METHODS, PUBLISH, way } from "./jobs_words.js";
 
@@ -49,7 +50,6 @@ const t = translator({
     supervised: "Conversations as the assistant should have them; it learns the assistant's turns.",
     title: "Train an adapter",
     tokens: "Virtual tokens",
-    tooLarge: "{file} has {size}; this server takes up to {most}.",
     training: "Examples",
     validation: "Validation, if you have some",
     validationHint: "Examples that it is not trained on: base and adapter are compared on them.",
@@ -92,7 +92,6 @@ const t = translator({
     supervised: "Conversas como o assistente deveria tê-las; ele aprende os turnos do assistente.",
     title: "Treinar um adaptador",
     tokens: "Tokens virtuais",
-    tooLarge: "{file} tem {size}; este servidor aceita até {most}.",
     training: "Exemplos",
     validation: "Validação, se houver",
     validationHint: "Exemplos que ficam fora do treino: base e adaptador são comparados neles.",
@@ -219,39 +218,4 @@ function take(training) {
 async function namesInUse(signal) {
   const { data } = await get("/v1/adapters", {}, { signal });
   return new Set(data.filter((one) => one.versions.length).map((one) => one.name));
-}
-
-/** The new job. What was uploaded for one that is refused is taken back. */
-async function begin(given, show, signal) {
-  const sent = {};
-  try {
-    for (const name of ["training", "validation"]) {
-      const file = given[name];
-      if (file) sent[name] = await send(file, (share) => show(share < 1 ? { doing: "sending", file: file.name, share } : { doing: "checking" }), signal);
-    }
-    show({ doing: "checking" });
-    return await post("/v1/fine_tuning/jobs", orderOf(given, sent), { signal });
-  } catch (error) {
-    for (const id of Object.values(sent)) remove(`/v1/files/${encodeURIComponent(id)}`).catch(() => {});
-    throw error;
-  }
-}
-
-async function send(file, onProgress, signal) {
-  const most = session.value.max_training_bytes;
-  if (file.size > most) throw new RangeError(t("tooLarge", { file: file.name, size: bytes(file.size), most: bytes(most) }));
-  const form = new FormData();
-  form.append("purpose", "fine-tune");
-  form.append("file", file, file.name);
-  signal.throwIfAborted();
-  return (await upload("/v1/files", form, { onProgress, signal })).id;
-}
-
-/** The line that a refusal speaks of, from the file that is here: `{file, n, text}`, or null. */
-async function blamed(error, given) {
-  const file = { training_file: given.training, validation_file: given.validation }[error.param];
-  const n = file ? refusedLine(error.message) : null;
-  if (n === null) return null;
-  const text = await lineOf(file, n).catch(() => null);
-  return text === null ? null : { file: file.name, n, text };
 }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from tests.e2e.console.opened import ARGUMENTS, DESKTOP, PATIENCE_MS
+from tests.e2e.console.scripted_jobs import ScriptedJobs, a_job
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -78,6 +79,15 @@ def tried(page: Page) -> None:
     trial.get_by_role("button", name="Send").wait_for()
 
 
+def learning(page: Page) -> None:
+    """A job in its middle, by script: a real one would be somewhere else in each picture."""
+    ScriptedJobs([a_job(step=84)]).over(page)
+    page.reload()
+    page.get_by_role("link", name="triagem").click()
+    page.get_by_role("img", name="Loss by step").wait_for()
+    page.get_by_text("Checkpoints").wait_for()
+
+
 def watched(page: Page) -> None:
     """Load, after some time, while answers are asked for."""
     for names in (["demo"], ["demo", "pirate"], ["demo", "pirate", "shout", "json"], ["pirate"]) * 5:
@@ -92,6 +102,7 @@ SHOTS: dict[str, tuple[str, Callable[[Page], None], dict[str, Any]]] = {
     "chat-portuguese": ("chat/demo-guide", grounded_in_portuguese, {"locale": "pt-BR"}),
     "compare": ("compare/demo/pirate/json", compared, {}),
     "adapter": ("adapters/pirate", as_it_is, {}),
+    "job": ("jobs", learning, {}),
     "assistant": ("assistants/demo-guide", tried, {}),
     "search": ("knowledge", searched, {}),
     "load": ("load", watched, {}),

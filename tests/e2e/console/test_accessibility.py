@@ -117,6 +117,7 @@ STATES: dict[str, State] = {
     "adapters": view("adapters"),
     "one adapter": view("adapters/pirate"),
     "new adapter": view("adapters/+new"),
+    "mix of adapters": view("adapters/+mix"),
     "jobs": jobs,
     "running job": running_job,
     "ended job": ended_job,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make setup").expect
 
+COUNTED_MS = 90_000  # the first data of a server waits for the tokenizer's library
 LATER_MS = 3000  # longer than between two looks at a running job
 QUESTIONS = ("Dói a cabeça há dois dias.", "Preciso renovar a receita.", "Qual é o horário da clínica?")
 
@@ -35,7 +36,7 @@ def example(question: str, role: str = "assistant") -> str:
 def choose(page: Page, *lines: str, name: str = "triagem da clínica.jsonl", label: str = "Examples") -> None:
     content = "".join(line + "\n" for line in lines).encode()
     file: Any = {"name": name, "mimeType": "application/jsonl", "buffer": content}
-    page.get_by_label(re.compile(f"^{label}")).set_input_files(file)
+    page.get_by_label(re.compile(f"^{label}.*: Choose a file")).set_input_files(file)
 
 
 def files_for_training(http: httpx2.Client) -> list[str]:
@@ -50,7 +51,7 @@ def test_a_bad_line_is_refused_and_shown_and_the_corrected_file_begins_a_job(
     page = console.go("jobs")
     page.get_by_role("link", name="Train an adapter").click()
     choose(page, example(QUESTIONS[0]), example(QUESTIONS[1], role="asistant"))
-    expect(page.get_by_label("Name", exact=True)).to_have_value("triagem-da-clinica")
+    expect(page.get_by_role("textbox", name="Name")).to_have_value("triagem-da-clinica")
     page.get_by_role("button", name="Start").click()
     refused = page.get_by_role("region", name="The job was not started")
     expect(refused.get_by_role("alert")).to_contain_text("line 2")
@@ -61,11 +62,11 @@ def test_a_bad_line_is_refused_and_shown_and_the_corrected_file_begins_a_job(
 
     choose(page, *(example(question) for question in QUESTIONS * 3))
     page.get_by_role("button", name="Start").click()
-    expect(page.get_by_role("heading", level=1, name="triagem-da-clinica")).to_be_visible()
+    expect(page.get_by_role("heading", level=1, name="triagem-da-clinica")).to_be_visible(timeout=COUNTED_MS)
     expect(page.get_by_role("region", name="What happened")).to_contain_text("9 examples")
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("dialog", name="Cancel this job?").get_by_role("button", name="Cancel").click()
-    expect(page.get_by_role("main")).to_contain_text("cancelled", timeout=60_000)
+    expect(page.get_by_role("main")).to_contain_text("cancelled", timeout=COUNTED_MS)
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)
     (job, *_) = http.get("/v1/fine_tuning/jobs").json()["data"]
     assert (job["suffix"], job["status"]) == ("triagem-da-clinica", "cancelled")
@@ -78,7 +79,7 @@ def test_the_form_sends_what_was_typed_and_leaves_the_rest_to_the_server(console
     expect(page.get_by_label("What the file holds").locator("option")).to_have_count(3)  # soft prompts are off
     choose(page, '{"input": {}}')
     choose(page, '{"input": {}}', name="validação.jsonl", label="Validation")
-    page.get_by_label("Name", exact=True).fill("tom-formal")
+    page.get_by_role("textbox", name="Name").fill("tom-formal")
     page.get_by_label("Epochs").fill("2")
     page.get_by_label(re.compile("^Rank")).fill("8")
     page.get_by_label("Hold the base in 4 bits").check()
@@ -95,7 +96,7 @@ def test_the_form_sends_what_was_typed_and_leaves_the_rest_to_the_server(console
     assert body == {"model": "demo", "suffix": "tom-formal", "method": method, "publish": "if_better"}
 
     console.go("jobs/+new")
-    expect(page.get_by_label("Name", exact=True)).to_have_value("")  # the next one begins anew
+    expect(page.get_by_role("textbox", name="Name")).to_have_value("")  # the next one begins anew
 
 
 def test_the_list_says_how_far_each_job_is(console: Console) -> None:
