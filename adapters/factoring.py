@@ -54,7 +54,8 @@ class Spectrum:
     def _lost(self) -> NDArray[np.float64]:
         """At rank 0, 1, 2, ... `known`."""
         squares = np.append(self.values, self.rest) ** 2
-        return np.sqrt(np.cumsum(squares[::-1])[::-1])
+        lost: NDArray[np.float64] = np.sqrt(np.cumsum(squares[::-1])[::-1])
+        return lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
