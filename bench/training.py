@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -82,10 +83,8 @@ def run(model: Path, kind: str, steps: int, threads: int) -> dict[str, float]:
             validation=folder / "validation.jsonl",
             threads=threads,
         )
-        try:
+        with suppress(Interrupted):
             train(order, folder / "work", tell)
-        except Interrupted:
-            pass
         spent = json.loads((folder / "work" / "steps.jsonl").read_text().splitlines()[-1])
         return {
             "peak": spent["peak_memory_bytes"],
