@@ -6,13 +6,9 @@ The heavy libraries are imported inside, since they take ten seconds and half a 
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 import math
-import os
 import shutil
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +19,12 @@ from adapters.training.checkpoints import Checkpoints, copy_adapter
 from adapters.training.history import Asked, History, Interrupted, Step
 from adapters.training.method import Method
 from adapters.training.plan import Plan, settle, text_row_tokens
+from adapters.training.quiet import quiet
 
 if TYPE_CHECKING:
     from adapters.training.rows import Rows
 
-__all__ = ["Asked", "Interrupted", "Order", "Step", "Trained", "quiet", "train"]
+__all__ = ["Asked", "Interrupted", "Order", "Step", "Trained", "train"]
 
 EVALUATIONS = 20  # of the validation file in one run, besides those at the ends of epochs
 VALIDATION_EXAMPLES = 200
@@ -265,37 +262,3 @@ def _facts(order: Order, history: History, rows: Rows, *, shares_rows: bool) -> 
         "packed": shares_rows,
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
-
-
-@contextmanager
-def quiet(work: Path) -> Iterator[None]:
-    """No progress bars, no warnings, no network, and no files but under `work`."""
-    import datasets
-    import transformers
-
-    silent = {
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_DATASETS_CACHE": str(work / "trainer"),
-    }
-    before = {name: os.environ.get(name) for name in silent}
-    level = transformers.logging.get_verbosity()
-    os.environ |= silent
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-        transformers.logging.set_verbosity(level)
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
