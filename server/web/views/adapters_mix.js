@@ -56,17 +56,17 @@ const t = translator({
 const METHODS = ["linear", "ties", "dare_linear", "dare_ties"];
 
 export function MixAdapters() {
-  const { data, error } = useLoaded((signal) => get("/v1/adapters", {}, { signal }));
+  const { data, error, reload } = useLoaded((signal) => get("/v1/adapters", {}, { signal }));
   const usable = data?.data.filter((adapter) => adapter.fits && adapter.versions.length);
   return html`<div class="stack">
     <p><a href="#/adapters">${t("all")}</a></p>
     <h1>${t("title")}</h1>
     <${Failure} error=${error} />
-    ${usable ? html`<${Form} adapters=${usable} />` : !error && html`<${Working} />`}
+    ${usable ? html`<${Form} adapters=${usable} onMixed=${reload} />` : !error && html`<${Working} />`}
   </div>`;
 }
 
-function Form({ adapters }) {
+function Form({ adapters, onMixed }) {
   const names = adapters.map((adapter) => adapter.name);
   const [draft, setDraft] = useState({ name: "", method: "linear", density: "0.5", rank: "", parts: names.slice(0, 2).map((name) => ({ name, weight: "0.5" })) });
   const [end, setEnd] = useState({}); // {error} or {taken}
@@ -78,6 +78,7 @@ function Form({ adapters }) {
     const path = names.includes(name) ? `/v1/adapters/${encodeURIComponent(name)}/versions` : "/v1/adapters";
     try {
       setEnd({ taken: await post(path, mixOf(given)) });
+      onMixed(); // its name is there from now on
       await readModels();
     } catch (failure) {
       setEnd({ error: failure });

@@ -14,6 +14,7 @@ const t = translator({
     examples: { one: "{n} example that it was not trained on", other: "{n} examples that it was not trained on" },
     loss: "Loss, nats per token",
     measure: "Measure",
+    measures: "Measures",
     perplexity: "Perplexity",
     same: "the same",
     title: "Base and adapter on the validation file",
@@ -30,6 +31,7 @@ const t = translator({
     examples: { one: "{n} exemplo fora do treino", other: "{n} exemplos fora do treino" },
     loss: "Perda, nats por token",
     measure: "Medida",
+    measures: "Medidas",
     perplexity: "Perplexidade",
     same: "igual",
     title: "Base e adaptador no arquivo de validação",
@@ -47,7 +49,7 @@ export function Evaluation({ of }) {
   if (!rows.length) return null;
   return html`<section class="card stack" aria-labelledby="evaluation">
     <h2 id="evaluation">${t("title")}</h2>
-    <div class="scroll">
+    <div class="scroll" tabindex="0" role="region" aria-label=${t("measures")}>
       <table class="job-measures">
         ${of.adapter.n && html`<caption>${t("examples", { n: of.adapter.n })}</caption>`}
         <thead><tr>${["measure", "base", "adapter", "verdict"].map((key) => html`<th scope="col" class=${key === "measure" || key === "verdict" ? "" : "number"}>${t(key)}</th>`)}</tr></thead>
