@@ -21,7 +21,7 @@ from server.training_device import choose_device
 
 
 def compare(name: str, file: Path, kind: Kind, *, most: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name, what was measured) of the base, then of each version, the oldest first; each as soon as it is known.
+    """(name, what was measured) of the base, then of each version in the order they came; each as soon as it is known.
 
     name: an adapter, for all of its versions, or `<adapter>@<prefix>` for one. most: examples, evenly taken.
 

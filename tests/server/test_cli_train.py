@@ -117,7 +117,7 @@ def succeed(jobs: Jobs, job_id: str) -> None:
             step=3,
             base_name="demo",
             version=VERSION,
-            metrics={"train_loss": 0.25},
+            metrics={"train_loss": 0.25, "full_valid_loss": 0.375},
         )
     )
     jobs.succeed(job_id, HOLDER, VERSION, None, 300, {"evaluation": EVALUATION})
@@ -251,6 +251,7 @@ def test_a_job_s_page_has_its_checkpoints_and_figures(
     assert "n_epochs" in written
     assert f"ft:demo::{VERSION.replace('@', ':')}" in written
     assert "0.250" in written
+    assert "0.375" in written
     assert "97.0%" in written
 
 
