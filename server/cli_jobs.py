@@ -66,7 +66,12 @@ def show(job_id: JobId, url: Url = "", as_json: Json = False) -> None:
         return
     if checkpoints:
         rows = [
-            (one["step_number"], _loss(one, "train_loss"), _loss(one, "full_valid_loss"), one["fine_tuned_model_checkpoint"])
+            (
+                one["step_number"],
+                _loss(one, "train_loss"),
+                _loss(one, "full_valid_loss"),
+                one["fine_tuned_model_checkpoint"],
+            )
             for one in checkpoints
         ]
         print_table(("step", "training", "validation", "checkpoint"), rows, empty="")
