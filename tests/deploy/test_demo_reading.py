@@ -193,3 +193,22 @@ def test_a_base_copies_before_its_first_step() -> None:
     assert copied() < 0.05
     prepare(model, tokenizer)
     assert copied() > 0.85
+
+
+def test_the_started_base_is_kept_with_little_loss(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from recipe import started
+    from recipe.pretrain import shape
+    from recipe.tokenizer import committed
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(0)
+    model, other = (LlamaForCausalLM(shape(committed())) for _ in range(2))
+    started.begin(model)
+    started.keep(model, tmp_path / "again.safetensors")
+    started.begin(other, tmp_path / "again.safetensors")
+    for mine, its in zip(model.state_dict().values(), other.state_dict().values(), strict=True):
+        assert float((mine - its).abs().max()) <= float(mine.abs().max()) / started.LARGEST
+    tokens = torch.randint(3, 4096, (1, 40))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(input_ids=tokens).logits, other(input_ids=tokens).logits, atol=0.05, rtol=0.05)

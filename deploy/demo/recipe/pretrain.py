@@ -1,4 +1,4 @@
-"""The base model, trained from nothing; goes on from its last checkpoint."""
+"""The base model; goes on from its last checkpoint, else from where the repository's own training stands."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from . import started
 from .exam import Exam
 from .first_weights import prepare
 from .folder import DataFolder
@@ -47,17 +48,28 @@ def shape(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     )
 
 
-def pretrain(data: DataFolder, tokenizer: PreTrainedTokenizerFast, steps: int, work: Path, out: Path) -> None:
+def pretrain(
+    data: DataFolder,
+    tokenizer: PreTrainedTokenizerFast,
+    steps: int,
+    work: Path,
+    out: Path,
+    *,
+    from_nothing: bool = False,
+) -> None:
     """Writes the base to `out`: weights in bf16, configuration, tokenizer and chat template."""
     torch.manual_seed(0)
     model = LlamaForCausalLM(shape(tokenizer))
-    prepare(model, tokenizer)
+    if from_nothing:
+        prepare(model, tokenizer)
+    else:
+        started.begin(model)
     optimizers = _optimizers(model)
-    done, level = _resume(work / "base.pt", model, optimizers)
+    done, level = _resume(work / "base.pt", model, optimizers, level=0 if from_nothing else started.LEVEL)
     lessons, exam, right = Lessons(data, tokenizer), Exam(tokenizer), [0.0] * len(LEVELS)
     read: Read = torch.compile(model.model)
     model.train()
-    started, first = time.monotonic(), done
+    began, first = time.monotonic(), done
     for step in range(done, steps):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -68,7 +80,7 @@ def pretrain(data: DataFolder, tokenizer: PreTrainedTokenizerFast, steps: int, w
         if right[level] > ENOUGH and level + 1 < len(LEVELS):
             level += 1
         if (step + 1) % 10 == 0:
-            seconds = (time.monotonic() - started) / (step + 1 - first)
+            seconds = (time.monotonic() - began) / (step + 1 - first)
             left = seconds * (steps - step - 1) / 60
             shares = " ".join(f"{share:.0%}" for share in right[: level + 1])
             told = f"loss {lost:.3f}  right {shares}  {seconds:.2f} s/step  {left:.0f} min left"
@@ -131,10 +143,12 @@ def _step(
     return lost
 
 
-def _resume(path: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]) -> tuple[int, int]:
-    """Steps already done, and the level."""
+def _resume(
+    path: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], *, level: int
+) -> tuple[int, int]:
+    """Steps already done, and the level; `level` where there is no checkpoint."""
     if not path.is_file():
-        return 0, 0
+        return 0, level
     kept = torch.load(path, weights_only=True)
     model.load_state_dict(kept["model"])
     for optimizer, state in zip(optimizers, kept["optimizers"], strict=True):
