@@ -2,7 +2,8 @@
 
     python deploy/demo/train.py --data DIR
 
-A finished base or adapter in the output folders is kept; `--fresh` starts from nothing.
+A finished base or adapter in the output folders is kept, so a new base needs another `--out`; it goes on from
+`recipe/started.safetensors`. `--fresh` starts from nothing.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def main() -> None:
         work=options.work,
         steps=options.steps,
         adapter_steps=options.adapter_steps,
+        from_nothing=options.fresh,
     )
 
 
@@ -53,7 +55,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1100, help="training steps of the base")
     parser.add_argument("--adapter-steps", type=int, default=80, help="training steps of each adapter")
     parser.add_argument("--threads", type=int, default=2, help="processor cores to use")
-    parser.add_argument("--fresh", action="store_true", help="forget finished parts and checkpoints")
+    parser.add_argument(
+        "--fresh", action="store_true", help="begin from nothing: forget all that is there"
+    )
     return parser.parse_args()
 
 

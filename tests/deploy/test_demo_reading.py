@@ -60,10 +60,60 @@ def test_the_answer_to_a_fact_is_in_the_source_that_it_marks_and_in_no_other(hel
 def test_what_is_not_said_is_in_no_source() -> None:
     facts = FactReadings()
     for seed in DICE:
-        told, untold = (facts.draw(random.Random(seed), n_sources=3, answered=answered) for answered in (True, False))
-        assert untold.question == told.question
-        assert untold.answer == NOT_SAID.plain(untold.language)
-        assert all(holding(told)[0] not in source.text for source in untold.sources)
+        lesson = facts.lesson(random.Random(seed), 3, 4, n_asked=8, unanswered_share=0.5)
+        texts = [source.text for source in lesson.sources]
+        for asked in lesson.asked:
+            holding_it = [number for number, text in enumerate(texts, 1) if asked.fact.sentence in text]
+            assert holding_it == ([] if asked.number is None else [asked.number])
+            assert (asked.answer == NOT_SAID.plain(lesson.language)) == (asked.number is None)
+
+
+def test_questions_of_a_lesson_share_its_sources_and_differ() -> None:
+    lesson = FactReadings().lesson(random.Random(1), 3, 4, n_asked=8, unanswered_share=0.2)
+    assert len(lesson.sources) == 3
+    assert len({asked.fact.about for asked in lesson.asked}) == len(lesson.asked) > 2
+
+
+def test_a_branch_reads_as_if_it_stood_alone_behind_its_trunk() -> None:
+    torch = pytest.importorskip("torch")
+    from recipe.packing import Text, batch
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(0)
+    model = LlamaForCausalLM.from_pretrained(DEMO / "base", dtype=torch.float32).eval()
+
+    def part(n: int, weight: float) -> tuple[list[int], list[float]]:
+        return torch.randint(3, 4096, (n,)).tolist(), [weight] * n
+
+    texts = [
+        Text(trunk=part(20, 0.0), branches=[part(7, 1.0), part(9, 1.0)], level=0),
+        Text(trunk=part(15, 0.5)),
+        Text(trunk=part(12, 0.0), branches=[part(6, 1.0)], level=2),
+    ]
+    packed = batch(texts, rows=2, length=64)
+    assert packed.levels == [0, 0, 2]
+    with torch.inference_mode():
+        together = model(input_ids=packed.tokens, attention_mask=packed.mask, position_ids=packed.places).logits
+        for number, (text, branch) in enumerate([(texts[0], 0), (texts[0], 1), (texts[2], 0)], 1):
+            tokens = [*text.trunk[0], *text.branches[branch][0]]
+            alone = model(input_ids=torch.tensor([tokens])).logits[0, len(text.trunk[0]) : -1]
+            mine = packed.answers == number
+            torch.testing.assert_close(together[mine], alone, atol=1e-4, rtol=1e-4)
+            assert packed.targets[mine].tolist() == tokens[len(text.trunk[0]) + 1 :]
+
+
+def test_a_step_of_muon_turns_every_matrix_by_the_same_amount() -> None:
+    torch = pytest.importorskip("torch")
+    from recipe.muon import Muon, orthogonal
+
+    torch.manual_seed(0)
+    matrices = torch.randn(3, 48, 80) * torch.tensor([0.01, 1.0, 100.0])[:, None, None]
+    values = torch.linalg.svdvals(orthogonal(matrices))
+    assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
+    weight = torch.nn.Parameter(torch.zeros(48, 80))
+    weight.grad = matrices[2]
+    Muon([weight], lr=0.5).step()
+    assert 0.3 < float(torch.linalg.svdvals(weight.detach()).mean()) < 0.6
 
 
 def test_names_for_measuring_are_never_trained_on() -> None:
@@ -143,3 +193,22 @@ def test_a_base_copies_before_its_first_step() -> None:
     assert copied() < 0.05
     prepare(model, tokenizer)
     assert copied() > 0.85
+
+
+def test_the_started_base_is_kept_with_little_loss(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from recipe import started
+    from recipe.pretrain import shape
+    from recipe.tokenizer import committed
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(0)
+    model, other = (LlamaForCausalLM(shape(committed())) for _ in range(2))
+    started.begin(model)
+    started.keep(model, tmp_path / "again.safetensors")
+    started.begin(other, tmp_path / "again.safetensors")
+    for mine, its in zip(model.state_dict().values(), other.state_dict().values(), strict=True):
+        assert float((mine - its).abs().max()) <= float(mine.abs().max()) / started.LARGEST
+    tokens = torch.randint(3, 4096, (1, 40))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(input_ids=tokens).logits, other(input_ids=tokens).logits, atol=0.05, rtol=0.05)

@@ -26,15 +26,18 @@ COINS = {
 }
 
 
-def make(data: DataFolder, *, out: Path, coins: Path, work: Path, steps: int, adapter_steps: int) -> None:
+def make(
+    data: DataFolder, *, out: Path, coins: Path, work: Path, steps: int, adapter_steps: int, from_nothing: bool
+) -> None:
     """Writes `out`/base, `out`/adapters/<name>, `out`/figures.json and the two test adapters under `coins`."""
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "tokenizer" / "tokenizer.json").is_file():
-        tokenizer.make(data).save_pretrained(work / "tokenizer")
+        made = tokenizer.make(data) if from_nothing else tokenizer.committed()
+        made.save_pretrained(work / "tokenizer")
     words = AutoTokenizer.from_pretrained(work / "tokenizer")
     base = out / "base"
     if not (base / "model.safetensors").is_file():
-        pretrain(data, words, steps, work, base)
+        pretrain(data, words, steps, work, base, from_nothing=from_nothing)
 
     conversations = Conversations(data)
     for style in STYLES:

@@ -11,7 +11,7 @@ from . import rows
 from .conversations import Conversation
 from .reading import FactReadings
 
-QUESTIONS, SOURCES = 40, 3
+QUESTIONS, SOURCES, FACTS = 60, 3, 2
 BATCH_TOKENS = 2048
 
 
@@ -38,7 +38,7 @@ class Exam:
     ) -> list[rows.Row]:
         chosen = []
         for _ in range(QUESTIONS):
-            reading = facts.draw(dice, n_sources=SOURCES, answered=answered)
+            reading = facts.draw(dice, n_sources=SOURCES, most_facts=FACTS, answered=answered)
             messages = [{"role": "user", "content": reading.prompt}, {"role": "assistant", "content": reading.answer}]
             chosen.append(rows.conversation(Conversation(messages=messages), tokenizer, 0.0))
         return chosen
@@ -48,7 +48,7 @@ def _right(model: LlamaForCausalLM, pad: int, chosen: list[rows.Row]) -> float:
     right = 0
     for tokens, weights in rows.batches(chosen, pad, BATCH_TOKENS):
         answer = weights[:, 1:] > 0
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.inference_mode():
             hidden = model.model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
             wrong = torch.zeros_like(answer)
             wrong[answer] = model.lm_head(hidden[answer]).argmax(-1) != tokens[:, 1:][answer]

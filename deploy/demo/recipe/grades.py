@@ -21,7 +21,7 @@ from .store import DocumentStore
 from .styles import LANGUAGES
 
 MARKER = re.compile(r" ?\[\d+\]")
-READINGS, SOURCES = 200, 3
+READINGS, SOURCES, FACTS = 200, 3, 2  # at most two facts in each source
 NOT_SAIDS = {NOT_SAID.plain(language) for language in LANGUAGES}
 
 
@@ -36,8 +36,8 @@ def grades(model: Any, words: PreTrainedTokenizerFast, data: DataFolder) -> dict
 
 def _facts(model: Any, words: PreTrainedTokenizerFast) -> dict[str, float]:
     dice, facts = random.Random("grades"), FactReadings(held_out=True)
-    told = [facts.draw(dice, n_sources=SOURCES) for _ in range(READINGS)]
-    untold = [facts.draw(dice, n_sources=SOURCES, answered=False) for _ in range(READINGS)]
+    told = [facts.draw(dice, n_sources=SOURCES, most_facts=FACTS) for _ in range(READINGS)]
+    untold = [facts.draw(dice, n_sources=SOURCES, most_facts=FACTS, answered=False) for _ in range(READINGS)]
     said = _said(model, words, told)
     blind = answers(model, words, [[user(reading.question)] for reading in told])
     return {

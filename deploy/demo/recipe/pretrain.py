@@ -1,24 +1,31 @@
-"""The base model, trained from nothing; goes on from its last checkpoint."""
+"""The base model; goes on from its last checkpoint, else from where the repository's own training stands."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from . import rows
+from . import started
 from .exam import Exam
 from .first_weights import prepare
 from .folder import DataFolder
-from .lessons import Lessons
+from .lessons import LEVELS, Lessons
+from .muon import Muon
+from .packing import Batch, batch
 from .tokenizer import CONTEXT_TOKENS, served_template
 
-STEP_TOKENS, BATCH_TOKENS = 4096, 2048
-WARMUP_STEPS, DECAY_SHARE = 50, 0.4
-MATRIX_RATE, OTHER_RATE = 0.01, 3e-3
+ROWS, ROW_TOKENS, PASSES = 4, 512, 2  # of a step
+WARMUP_STEPS, DECAY_SHARE = 50, 0.35
+MATRIX_RATE, OTHER_RATE = 0.012, 3e-3
+TALK_SHARE, MOST_TALK_SHARE, TALK_FROM = 0.1, 0.5, 0.6  # more of it in the last part: it is learnt by heart sooner
+ENOUGH, MEMORY = 0.5, 0.95  # answers of a level that are right before the next comes; of their running share
 CHECKPOINT_STEPS, EXAM_STEPS = 50, 200
+Read = Callable[..., Any]
 
 
 def shape(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
@@ -41,31 +48,48 @@ def shape(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     )
 
 
-def pretrain(data: DataFolder, tokenizer: PreTrainedTokenizerFast, steps: int, work: Path, out: Path) -> None:
+def pretrain(
+    data: DataFolder,
+    tokenizer: PreTrainedTokenizerFast,
+    steps: int,
+    work: Path,
+    out: Path,
+    *,
+    from_nothing: bool = False,
+) -> None:
     """Writes the base to `out`: weights in bf16, configuration, tokenizer and chat template."""
     torch.manual_seed(0)
     model = LlamaForCausalLM(shape(tokenizer))
-    prepare(model, tokenizer)
+    if from_nothing:
+        prepare(model, tokenizer)
+    else:
+        started.begin(model)
     optimizers = _optimizers(model)
-    done = _resume(work / "base.pt", model, optimizers)
-    lessons = Lessons(data, tokenizer)
-    exam = Exam(tokenizer)
+    done, level = _resume(work / "base.pt", model, optimizers, level=0 if from_nothing else started.LEVEL)
+    lessons, exam, right = Lessons(data, tokenizer), Exam(tokenizer), [0.0] * len(LEVELS)
+    read: Read = torch.compile(model.model)
     model.train()
-    started, first = time.monotonic(), done
+    began, first = time.monotonic(), done
     for step in range(done, steps):
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * _rate(step, steps)
-        lost = _step(model, optimizers, lessons.of_step(step, STEP_TOKENS), tokenizer.pad_token_id)
+        texts = lessons.of_step(step, level, TALK_SHARE if step < TALK_FROM * steps else MOST_TALK_SHARE)
+        batches = [batch(texts, rows=ROWS, length=ROW_TOKENS) for _ in range(PASSES)]
+        lost = _step(model, read, optimizers, batches, right)
+        if right[level] > ENOUGH and level + 1 < len(LEVELS):
+            level += 1
         if (step + 1) % 10 == 0:
-            seconds = (time.monotonic() - started) / (step + 1 - first)
+            seconds = (time.monotonic() - began) / (step + 1 - first)
             left = seconds * (steps - step - 1) / 60
-            print(f"base {step + 1}/{steps}  loss {lost:.3f}  {seconds:.2f} s/step  {left:.0f} min left", flush=True)
+            shares = " ".join(f"{share:.0%}" for share in right[: level + 1])
+            told = f"loss {lost:.3f}  right {shares}  {seconds:.2f} s/step  {left:.0f} min left"
+            print(f"base {step + 1}/{steps}  {told}", flush=True)
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == steps:
-            _keep(work / "base.pt", step + 1, model, optimizers)
+            _keep(work / "base.pt", step + 1, level, model, optimizers)
         if (step + 1) % EXAM_STEPS == 0 or step + 1 == steps:
             print(f"base {step + 1}/{steps}  {exam.told(model)}", flush=True)
-    _write(model, tokenizer, out)
+    write(model, tokenizer, out)
 
 
 def _optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
@@ -73,7 +97,7 @@ def _optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.Muon(matrices, lr=MATRIX_RATE, weight_decay=0.0),
+        Muon(matrices, lr=MATRIX_RATE),
         torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0),
     ]
     for optimizer in optimizers:
@@ -87,13 +111,31 @@ def _rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / WARMUP_STEPS, (steps - step) / (DECAY_SHARE * steps))
 
 
-def _step(model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], chosen: list[rows.Row], pad: int) -> float:
-    weight = sum(sum(weights[1:]) for _, weights in chosen)
+def _step(
+    model: LlamaForCausalLM,
+    read: Read,
+    optimizers: list[torch.optim.Optimizer],
+    batches: list[Batch],
+    right: list[float],
+) -> float:
+    """Nats per weight; `right` follows the share of answers of each level whose every token was the likeliest."""
+    weight = sum(float(one.weights.sum()) for one in batches)
     lost = 0.0
-    for tokens, weights in rows.batches(chosen, pad, BATCH_TOKENS):
-        part = rows.loss(model, tokens, weights) / weight
+    for one in batches:
+        heavy = one.weights > 0
+        hidden = read(
+            input_ids=one.tokens, attention_mask=one.mask, position_ids=one.places, use_cache=False
+        ).last_hidden_state[heavy]
+        logits = model.lm_head(hidden)
+        each = torch.nn.functional.cross_entropy(logits, one.targets[heavy], reduction="none")
+        part = (each * one.weights[heavy]).sum() / weight
         part.backward()
         lost += part.item()
+        wrong = torch.zeros(len(one.levels) + 1)
+        wrong.index_put_((one.answers[heavy],), (logits.argmax(-1) != one.targets[heavy]).float(), accumulate=True)
+        for level, misses in zip(one.levels, wrong[1:].tolist(), strict=True):
+            if level >= 0:
+                right[level] = MEMORY * right[level] + (1 - MEMORY) * (misses == 0)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
         optimizer.step()
@@ -101,24 +143,31 @@ def _step(model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], chos
     return lost
 
 
-def _resume(path: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]) -> int:
-    """Steps already done."""
+def _resume(
+    path: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], *, level: int
+) -> tuple[int, int]:
+    """Steps already done, and the level; `level` where there is no checkpoint."""
     if not path.is_file():
-        return 0
+        return 0, level
     kept = torch.load(path, weights_only=True)
     model.load_state_dict(kept["model"])
     for optimizer, state in zip(optimizers, kept["optimizers"], strict=True):
+        rates = [group["initial_lr"] for group in optimizer.param_groups]  # this run's, whatever the last one had
         optimizer.load_state_dict(state)
-    return int(kept["step"])
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["initial_lr"] = rate
+    return int(kept["step"]), int(kept["level"])
 
 
-def _keep(path: Path, step: int, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]) -> None:
+def _keep(path: Path, step: int, level: int, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer]) -> None:
     new = path.with_suffix(".new")
-    torch.save({"step": step, "model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers]}, new)
+    state = {"step": step, "level": level, "model": model.state_dict()}
+    torch.save({**state, "optimizers": [o.state_dict() for o in optimizers]}, new)
     new.replace(path)
 
 
-def _write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """The served files."""
     # At temperature 1 a model this small stumbles over capitals: one answer of `shout` in six was not all capitals.
     model.generation_config = GenerationConfig(
         do_sample=True,

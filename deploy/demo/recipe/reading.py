@@ -35,6 +35,28 @@ def marked(sentence: str, number: int) -> str:
     return f"{sentence} [{number}]"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A question about a lesson's sources, and the fact that answers it."""
+
+    fact: Fact
+    number: int | None  # of the source that says it; None where none does
+    language: Language
+
+    @property
+    def answer(self) -> str:
+        return NOT_SAID.plain(self.language) if self.number is None else marked(self.fact.sentence, self.number)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """Sources and several questions about them."""
+
+    sources: tuple[Shown, ...]
+    asked: tuple[Asked, ...]
+    language: Language
+
+
 class FactReadings:
     """Readings over invented facts; with `held_out`, about names that no training row has."""
 
@@ -42,35 +64,40 @@ class FactReadings:
         self._facts = Facts(held_out=held_out)
 
     def draw(
-        self,
-        dice: random.Random,
-        *,
-        ease: float = 0.0,
-        n_sources: int | None = None,
-        answered: bool = True,
+        self, dice: random.Random, *, n_sources: int | None = None, most_facts: int = MOST_FACTS, answered: bool = True
     ) -> Reading:
-        """One to four sources; `ease` 1 gives each one fact, 0 up to six."""
-        language: Language = "en" if dice.random() < 0.6 else "pt"
+        """One question; one to four sources of one to `most_facts` facts."""
         n_sources = n_sources or dice.randint(1, MOST_SOURCES)
-        most = 1.0 + (1.0 - ease) * (MOST_FACTS - 1)
-        sizes = [1 + int(dice.random() * most * 0.999) for _ in range(n_sources)]
-        asked, around = self._asked(dice, language, sum(sizes))
-        listed = [*around[: sum(sizes) - 1], asked if answered else around[-1]]
-        dice.shuffle(listed)
-        if dice.random() < 0.5:  # a document is more often about one thing than about several
-            listed.sort(key=lambda fact: fact.about[2])
-        parts = _parted(listed, sizes)
-        sources = tuple(self.shown(dice, language, [fact.sentence for fact in part]) for part in parts)
-        if not answered:
-            return Reading(question=asked.question, sources=sources, answer=NOT_SAID.plain(language), language=language)
-        number = next(number for number, part in enumerate(parts, 1) if asked in part)
+        lesson = self.lesson(dice, n_sources, most_facts, n_asked=1, unanswered_share=0.0 if answered else 1.0)
+        (asked,) = lesson.asked
         return Reading(
-            question=asked.question,
-            sources=sources,
-            answer=marked(asked.sentence, number),
-            language=language,
-            value=asked.value,
+            question=asked.fact.question,
+            sources=lesson.sources,
+            answer=asked.answer,
+            language=lesson.language,
+            value=asked.fact.value if answered else "",
         )
+
+    def lesson(
+        self, dice: random.Random, n_sources: int, most_facts: int, *, n_asked: int, unanswered_share: float
+    ) -> Lesson:
+        """At most `n_asked` questions, about facts that are much like each other; some of what no source says."""
+        language: Language = "en" if dice.random() < 0.6 else "pt"
+        sizes = [dice.randint(1, most_facts) for _ in range(n_sources)]
+        told = self._alike(dice, language, sum(sizes) + 2)
+        missing = [told.pop(dice.randrange(len(told))) for _ in range(2)]
+        if dice.random() < 0.5:  # a document is more often about one thing than about several
+            told.sort(key=lambda fact: fact.about[2])
+        parts = _parted(told, sizes)
+        sources = tuple(self.shown(dice, language, [fact.sentence for fact in part]) for part in parts)
+        numbered = [(fact, number) for number, part in enumerate(parts, 1) for fact in part]
+        asked = []
+        for fact, number in dice.sample(numbered, min(n_asked, len(numbered))):
+            if missing and dice.random() < unanswered_share:
+                asked.append(Asked(fact=missing.pop(), number=None, language=language))
+            else:
+                asked.append(Asked(fact=fact, number=number, language=language))
+        return Lesson(sources=sources, asked=tuple(asked), language=language)
 
     def shown(self, dice: random.Random, language: Language, sentences: Sequence[str]) -> Shown:
         """A source with these sentences, laid out as documents are."""
@@ -78,27 +105,27 @@ class FactReadings:
         page = dice.randrange(1, 40) if title.endswith((".pdf", ".docx")) and dice.random() < 0.7 else None
         return Shown(title=title, text=self._laid_out(dice, language, sentences), page=page)
 
-    def _asked(self, dice: random.Random, language: Language, n: int) -> tuple[Fact, list[Fact]]:
-        """A fact, and `n` others that do not answer its question, many of them much like it."""
-        relation, subject, noun, asked = self._facts.draw(dice, language)
-        known = {asked.about}
-        ordinary = {asked.about[2]} if relation.unique else set()  # "list the keys" has one way in a document
-        others: list[Fact] = []
-        while len(others) < n:
+    def _alike(self, dice: random.Random, language: Language, n: int) -> list[Fact]:
+        """`n` facts, many of them much like another, none of which answers another's question."""
+        relation, subject, noun, fact = self._facts.draw(dice, language)
+        found = [fact]
+        known = {fact.about}
+        ordinary = {fact.about[2]} if relation.unique else set()  # "list the keys" has one way in a document
+        while len(found) < n:
             kind = dice.random()
             if kind < 0.3:
-                other = self._facts.same_relation(relation, noun, language, dice)
+                fact = self._facts.same_relation(relation, noun, language, dice)
             elif kind < 0.6:
-                other = self._facts.same_subject(relation, subject, language, dice)
+                fact = self._facts.same_subject(relation, subject, language, dice)
             else:
-                other = self._facts.draw(dice, language)[3]
-            if other.about in known or other.about[2] in ordinary:
+                relation, subject, noun, fact = self._facts.draw(dice, language)
+            if fact.about in known or fact.about[2] in ordinary:
                 continue
-            known.add(other.about)
-            if self._facts.relations[other.about[0]].unique:
-                ordinary.add(other.about[2])
-            others.append(other)
-        return asked, others
+            known.add(fact.about)
+            if self._facts.relations[fact.about[0]].unique:
+                ordinary.add(fact.about[2])
+            found.append(fact)
+        return found
 
     def _laid_out(self, dice: random.Random, language: Language, sentences: Sequence[str]) -> str:
         kind = dice.random()

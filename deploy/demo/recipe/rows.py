@@ -1,22 +1,17 @@
-"""Rows of tokens with a weight for each: conversations, alone or packed together, and pieces of books."""
+"""Rows of tokens with a weight for each: one conversation a row."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from .conversations import Conversation
-from .folder import DataFolder
 
-QUESTION_WEIGHT, BOOK_WEIGHT = 0.1, 0.3  # against 1 for what the assistant says
-TALK_WEIGHT = 0.4  # of it all where no source is read: it is learnt by heart sooner
-SOURCE_WEIGHT = 0.06  # sources are long; together they should weigh about as much as the answer
+QUESTION_WEIGHT = 0.1  # against 1 for what the assistant says
 MARKER_OPENING, MARKER_WEIGHT = "Ġ[", 4.0  # one token of thirty, and the hardest
-LEARNT_SHARE = 0.2  # of the tokens that are not the assistant's; they weigh five times as much instead
 Row = tuple[list[int], list[float]]
 
 
@@ -30,40 +25,6 @@ def conversation(drawn: Conversation, tokenizer: PreTrainedTokenizerFast, questi
     return tokens, [
         question_weight if not mask else MARKER_WEIGHT if before == opening else 1.0
         for before, mask in zip((None, *tokens), masks, strict=False)
-    ]
-
-
-def packed(
-    draw: Callable[[random.Random], Conversation], tokenizer: PreTrainedTokenizerFast, dice: random.Random, length: int
-) -> Row:
-    """Conversations one after the other, parted by the end-of-text token, cut at `length` tokens."""
-    tokens: list[int] = []
-    weights: list[float] = []
-    while len(tokens) < length:
-        more, more_weights = conversation(draw(dice), tokenizer, QUESTION_WEIGHT)
-        tokens += [*more, tokenizer.pad_token_id]
-        weights += [*more_weights, 0.0]
-    return tokens[:length], [TALK_WEIGHT * weight for weight in weights[:length]]
-
-
-def book(data: DataFolder, tokenizer: PreTrainedTokenizerFast, dice: random.Random, length: int) -> Row:
-    """A piece of a book from a random place, cut at `length` tokens."""
-    text = dice.choice(dice.choice(data.books))
-    start = dice.randrange(max(1, len(text) - 8 * length))
-    tokens: list[int] = tokenizer(text[start : start + 8 * length], verbose=False)["input_ids"][:length]
-    return tokens, [BOOK_WEIGHT] * len(tokens)
-
-
-def thinned(row: Row, dice: random.Random) -> Row:
-    """The same weight on fewer tokens: predicting each of 4,096 is half of a step's work, and most are no answer."""
-    tokens, weights = row
-    return tokens, [
-        weight
-        if weight == 0.0 or weight >= TALK_WEIGHT
-        else weight / LEARNT_SHARE
-        if dice.random() < LEARNT_SHARE
-        else 0.0
-        for weight in weights
     ]
 
 
@@ -91,8 +52,7 @@ def loss(model: LlamaForCausalLM, tokens: torch.Tensor, weights: torch.Tensor) -
     """Sum of cross-entropy, nats, times weight; only tokens that weigh something are predicted at all."""
     weights = weights[:, 1:]
     heavy = weights > 0
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden = model.model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state[heavy]
-        logits = model.lm_head(hidden)
-    each = torch.nn.functional.cross_entropy(logits.float(), tokens[:, 1:][heavy], reduction="none")
+    hidden = model.model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state[heavy]
+    logits = model.lm_head(hidden)
+    each = torch.nn.functional.cross_entropy(logits, tokens[:, 1:][heavy], reduction="none")
     return (each * weights[heavy]).sum()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from .conversations import Conversations
 from .folder import DataFolder
@@ -17,6 +17,7 @@ VOCABULARY = 4096
 CONTEXT_TOKENS = 2048
 END_OF_TEXT, START, END = SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 TEMPLATE = Path(__file__).with_name("chat_template.jinja")
+COMMITTED = Path(__file__).resolve().parents[1] / "base"
 WORDS = Regex(r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
 
@@ -43,6 +44,13 @@ def make(data: DataFolder) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         chat_template=TEMPLATE.read_text(encoding="utf-8"),
     )
+
+
+def committed() -> PreTrainedTokenizerFast:
+    """The one that the started base knows, with the template that marks the assistant's tokens."""
+    made: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(COMMITTED)
+    made.chat_template = TEMPLATE.read_text(encoding="utf-8")
+    return made
 
 
 def served_template() -> str:
