@@ -38,7 +38,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="manyhats-bench-") as name, Generator() as generator:
         folder, both = Path(name), list[servers.Server]()
         _make_prompt(folder / "adapters" / NAME)
-        settings = {"MANYHATS_ADAPTER_ROOTS": str(folder / "adapters"), "MANYHATS_INGESTION": "false"}
+        settings = {
+            "MANYHATS_ADAPTER_ROOTS": str(folder / "adapters"),
+            "MANYHATS_INGESTION": "false",
+            "MANYHATS_TRAINING": "false",
+        }
         try:
             both.append(servers.ours(settings, folder=folder / "off"))
             both.append(servers.ours({**settings, "MANYHATS_PROMPT_TUNING": "true"}, folder=folder / "on"))
