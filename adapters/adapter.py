@@ -15,12 +15,12 @@ Status = Literal["staging", "ready", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """Immutable LoRA weights under a name."""
+    """Immutable weights under a name: a LoRA, or a soft prompt."""
 
     adapter: str
     digest: str  # 64 hex digits over the config fields that matter and the weights
     lora_id: int  # never given out twice
-    rank: int
+    rank: int  # 0 is a soft prompt, which takes no slot
     size_bytes: int
     source: str
     created_at: float  # unix seconds
@@ -36,6 +36,16 @@ class Version:
     def engine_name(self) -> str:
         """What the engine calls it: its prefix cache is keyed by this, so it names these bytes only."""
         return f"{self.adapter}@{self.digest}"
+
+    @property
+    def is_soft_prompt(self) -> bool:
+        """Whether it is vectors that stand before the prompt, in place of a LoRA."""
+        return self.details.get("kind") == "prompt_tuning"
+
+    @property
+    def n_virtual_tokens(self) -> int:
+        """What it takes of every request's context; 0 for a LoRA."""
+        return int(self.details.get("n_virtual_tokens") or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

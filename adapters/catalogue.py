@@ -86,11 +86,15 @@ class Catalogue:
         return [self._entries[name].adapter for name in sorted(self._entries)]
 
     def pinned(self) -> tuple[Version, ...]:
-        """The versions of pinned names that belong into the engine now, oldest name first."""
+        """The versions of pinned names that belong into the engine's slots now, oldest name first."""
         ours = (entry.adapter for entry in self._entries.values() if entry.adapter.pinned)
         served = (adapter for adapter in ours if adapter.base_fingerprint == self._base_fingerprint)
         by_age = sorted(served, key=lambda adapter: (adapter.created_at, adapter.name))
-        return tuple(version for adapter in by_age for version in adapter.active if version.error is None)
+        return tuple(version for adapter in by_age for version in adapter.active if _takes_a_slot(version))
+
+
+def _takes_a_slot(version: Version) -> bool:
+    return version.error is None and not version.is_soft_prompt
 
 
 def other_base(adapter: Adapter, served: str) -> OtherBase:

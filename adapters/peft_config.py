@@ -118,7 +118,7 @@ def check_convertible(raw: Mapping[str, Any]) -> None:
             f"peft_type is {peft_type!r}, which is not a difference of weights that a LoRA could hold; converted are "
             f"{', '.join(CONVERTIBLE)}, and LORA with use_dora",
         )
-    _check_task(raw)
+    check_task(raw)
     if peft_type.upper() in ("LORA", "ADALORA"):  # other kinds have options of their own that begin with use_
         _check_variants({**raw, "use_dora": False})
     _check_extras(raw)
@@ -192,10 +192,11 @@ def check_type(raw: Mapping[str, Any]) -> None:
             "wrong_peft_type",
             f"peft_type is {peft_type!r}; only 'LORA' adapters can be served: {way} with LoraConfig",
         )
-    _check_task(raw)
+    check_task(raw)
 
 
-def _check_task(raw: Mapping[str, Any]) -> None:
+def check_task(raw: Mapping[str, Any]) -> None:
+    """Refuse what was trained for something else than text; raises AdapterRefused (wrong_task_type)."""
     task = raw.get("task_type")
     if task not in (None, "CAUSAL_LM"):
         raise AdapterRefused(

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters import peft_config
+from adapters import peft_config, prompt_config, soft_prompt
 from adapters.base_facts import Shape
 from adapters.base_model import BaseModel
 from adapters.errors import AdapterRefused
+from adapters.finite import check_finite
 from adapters.lora_weights import PREFIX, LoraWeights, Pair
 from adapters.manifest import Manifest, digest
 from adapters.peft_config import CONFIG_FILE, PeftConfig
@@ -24,16 +25,17 @@ from adapters.safetensors_file import WEIGHTS_FILE, Floats
 
 LEAST_EFFECT = 1e-6
 MAX_OUTPUT_VOCABULARY = 258_048  # vLLM's limit for LoRA on the output layer
-_LARGEST = {"float16": 65_504.0}
-_LARGEST_FLOAT32 = 3.4e38
 
 
-def check(folder: Path, base: BaseModel, *, max_rank: int, max_bytes: int) -> Manifest:
+def check(folder: Path, base: BaseModel, *, max_rank: int, max_bytes: int, prompt_tuning: bool = False) -> Manifest:
     """The facts of the adapter in `folder`; raises AdapterRefused when the base cannot serve it.
 
     Reads one module's tensors at a time. Shapes decide; a different base name is a warning.
+    prompt_tuning: whether the server takes soft prompts too.
     """
     raw = peft_config.read_json(folder / CONFIG_FILE)
+    if prompt_config.is_soft_prompt(raw):
+        return soft_prompt.check(folder, raw, base, max_bytes=max_bytes, allowed=prompt_tuning)
     peft_config.check_type(raw)  # before its fields, which other kinds have not
     config = PeftConfig.parse(raw)
     config.check_supported()
@@ -182,22 +184,8 @@ def _effect(weights: LoraWeights, pair: Pair, config: PeftConfig, base: BaseMode
     a, b = weights.read(pair)
     scale = config.scale(pair.module)
     for name, tensor, factor in ((pair.a, a, 1.0), (pair.b, b, max(1.0, scale))):
-        _check_finite(name, tensor, factor, base.dtype)
+        check_finite(name, tensor, factor, base.dtype)
     return product_norm(b, a) * scale / base.norm(pair.module)
-
-
-def _check_finite(name: str, tensor: Floats, factor: float, dtype: str) -> None:
-    if np.isnan(tensor).any():
-        raise AdapterRefused("nan_weights", f"{name!r} holds NaN; training diverged: take an earlier checkpoint")
-    largest = float(np.abs(tensor).max())
-    if np.isinf(largest):
-        raise AdapterRefused("inf_weights", f"{name!r} holds infinity; training diverged: take an earlier checkpoint")
-    if largest * factor > _LARGEST.get(dtype, _LARGEST_FLOAT32):
-        raise AdapterRefused(
-            "inf_weights",
-            f"{name!r} holds {largest:g}, which is infinity in the base's {dtype}; take an earlier checkpoint, "
-            "or serve the base with a wider dtype",
-        )
 
 
 def product_norm(b: Floats, a: Floats) -> float:

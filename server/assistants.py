@@ -33,6 +33,11 @@ class Plan:
         """The adapter's name for metrics and logs, "" for the base: few and known, never what a client made up."""
         return self.version.adapter if self.version else ""
 
+    @property
+    def n_virtual_tokens(self) -> int:
+        """What a soft prompt takes of the context before any text; 0 where there is none."""
+        return self.version.n_virtual_tokens if self.version else 0
+
 
 class Catalogue:
     """Every name that `model` may take."""
@@ -101,7 +106,7 @@ async def dress(body: dict[str, Any], plan: Plan, dialect: Dialect, engine: Engi
             )
         return body
     placed = _PLACE[dialect](body, instructions, examples, engine)
-    while examples and not await _fits(placed, dialect, engine):
+    while examples and not await _fits(placed, plan, dialect, engine):
         examples.pop()  # few-shot turns are the first to go; nothing of the client's is ever cut
         placed = _PLACE[dialect](body, instructions, examples, engine)
     return placed
@@ -177,7 +182,7 @@ def _example_turns(examples: Sequence[Any]) -> list[dict[str, str]]:
     return turns
 
 
-async def _fits(body: Mapping[str, Any], dialect: Dialect, engine: Engine) -> bool:
+async def _fits(body: Mapping[str, Any], plan: Plan, dialect: Dialect, engine: Engine) -> bool:
     turns = body.get("input") if dialect == "responses" else body.get("messages")
     system = body.get("instructions") if dialect == "responses" else body.get("system")
     flat = [
@@ -190,7 +195,7 @@ async def _fits(body: Mapping[str, Any], dialect: Dialect, engine: Engine) -> bo
     counted = await engine.count_tokens("tokenize", {"messages": flat})
     limit = body.get("max_tokens") or body.get("max_completion_tokens") or body.get("max_output_tokens")
     answer = limit if isinstance(limit, int) else min(1024, engine.facts.context_tokens // 4)
-    return int(counted["count"]) + answer <= engine.facts.context_tokens
+    return int(counted["count"]) + plan.n_virtual_tokens + answer <= engine.facts.context_tokens
 
 
 def _first_user_text(body: Mapping[str, Any]) -> str:

@@ -198,6 +198,7 @@ def assemble(
             metrics,
             slots=settings.max_adapters,
             held=settings.held_adapters,
+            prompt_tuning=settings.prompt_tuning,
             first_load=None if settings.engine == "fake" else FirstLoad(engine, registry),
         ),
         assistants=assistants,

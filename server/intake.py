@@ -65,6 +65,7 @@ class Intake:
     base: BaseModel
     max_rank: int
     max_bytes: int
+    prompt_tuning: bool = False  # whether soft prompts are taken
 
     def take(self, order: Order) -> tuple[Version, bool]:
         """(version, whether it is new). Raises the AdapterError that says what is wrong and leaves nothing behind."""
@@ -75,7 +76,13 @@ class Intake:
                 folder, facts = self._mixed(recipe, work)
             else:
                 folder, facts = self._staged(order, work)
-            manifest = preflight.check(folder, self.base, max_rank=self.max_rank, max_bytes=self.max_bytes)
+            manifest = preflight.check(
+                folder,
+                self.base,
+                max_rank=self.max_rank,
+                max_bytes=self.max_bytes,
+                prompt_tuning=self.prompt_tuning,
+            )
             return self._registered(order, folder, _with_facts(manifest, facts))
 
     def _registered(self, order: Order, folder: Path, manifest: Manifest) -> tuple[Version, bool]:
@@ -106,6 +113,8 @@ class Intake:
                 raise AdapterRefused(
                     "bad_mix", f"{name!r} means several versions now; name the one to mix, such as {version.id}"
                 )
+            if version.is_soft_prompt:
+                raise AdapterRefused("bad_mix", f"{version.id} is a soft prompt, which cannot be mixed; name LoRAs")
             ingredients.append(Ingredient(version=version.id, digest=version.digest, weight=weight))
         return Recipe(
             ingredients=tuple(ingredients), method=order.method, density=order.density, seed=order.seed, target=target

@@ -95,7 +95,7 @@ async def retrieve(
         told = to_api_error(error)
         if dialect != "responses" or told.status < 500:
             raise
-        forwarded = await noted(forwarded, dialect, unsearched, services.engine)
+        forwarded = await noted(forwarded, plan, dialect, unsearched, services.engine)
         return forwarded, _found(wanted, (query,), failure=told.message)
     packed = await fitted(forwarded, plan, dialect, hits, services.engine)
     return packed.body, _found(wanted, (query,), sources=packed.sources, dropped=packed.dropped)

@@ -52,14 +52,14 @@ async def fitted(body: dict[str, Any], plan: Plan, dialect: Dialect, hits: Seque
     alone, whole = await asyncio.gather(rendered(body, dialect, engine), rendered(candidate, dialect, engine))
     if alone is None:  # the engine will say what is wrong with it
         return _result(body, hits, [], [*dropped, *((hit, "room") for hit in kept)])
-    if await _problem(whole, alone, candidate, blocks, engine) is None:
+    if await _problem(whole, alone, candidate, plan, blocks, engine) is None:
         return _result(candidate, hits, blocks, dropped)
     roomier, alone, chosen, left_out = await _chosen(body, plan, dialect, blocks, alone, engine)
     dropped += left_out
     while chosen or not blocks:
         candidate = _grounded(roomier, dialect, chosen)
         whole = await rendered(candidate, dialect, engine)
-        problem = await _problem(whole, alone, candidate, chosen, engine)
+        problem = await _problem(whole, alone, candidate, plan, chosen, engine)
         if problem is None:
             return _result(candidate, hits, chosen, dropped)
         if not chosen:
@@ -68,12 +68,19 @@ async def fitted(body: dict[str, Any], plan: Plan, dialect: Dialect, hits: Seque
     return _result(body, hits, [], dropped)
 
 
-async def noted(body: dict[str, Any], dialect: Dialect, write: Callable[[str], str], engine: Engine) -> dict[str, Any]:
+async def noted(
+    body: dict[str, Any], plan: Plan, dialect: Dialect, write: Callable[[str], str], engine: Engine
+) -> dict[str, Any]:
     """The body with a note in its last user turn, where there is room for it."""
     candidate = _written(body, dialect, write)
     whole = await rendered(candidate, dialect, engine)
-    fits = whole is not None and whole.count <= engine.facts.context_tokens - answer_tokens(candidate, engine)
+    fits = whole is not None and whole.count <= text_tokens(candidate, plan, engine)
     return candidate if fits else body
+
+
+def text_tokens(body: Mapping[str, Any], plan: Plan, engine: Engine) -> int:
+    """What the prompt's text may take: the context without the answer and without a soft prompt before the text."""
+    return engine.facts.context_tokens - plan.n_virtual_tokens - answer_tokens(body, engine)
 
 
 def answer_tokens(body: Mapping[str, Any], engine: Engine) -> int:
@@ -126,10 +133,15 @@ def _within(hit: Hit, better: Hit) -> bool:
 
 
 async def _problem(
-    whole: Rendered | None, alone: Rendered, candidate: dict[str, Any], blocks: Sequence[_Block], engine: Engine
+    whole: Rendered | None,
+    alone: Rendered,
+    candidate: dict[str, Any],
+    plan: Plan,
+    blocks: Sequence[_Block],
+    engine: Engine,
 ) -> Reason | None:
     """Why a prompt cannot be sent like that."""
-    if whole is None or whole.count > engine.facts.context_tokens - answer_tokens(candidate, engine):
+    if whole is None or whole.count > text_tokens(candidate, plan, engine):
         return "room"
     if whole.controls is not None:
         return None if whole.controls == alone.controls else "control_tokens"
@@ -150,7 +162,7 @@ async def _chosen(
     dropped: list[tuple[Hit, Reason]] = [
         (block.hit, "control_tokens") for block, size in zip(blocks, measured, strict=True) if size.controls
     ]
-    limit = engine.facts.context_tokens - answer_tokens(body, engine) - header.count - BETWEEN_TOKENS
+    limit = text_tokens(body, plan, engine) - header.count - BETWEEN_TOKENS
     wanted = sum(size.count + BETWEEN_TOKENS for _, size in safe)
     while alone.count + wanted > limit and (fewer := with_one_example_fewer(body, plan.assistant, dialect)):
         shorter = await rendered(fewer, dialect, engine)

@@ -95,6 +95,7 @@ class Services:
             base=self.base,
             max_rank=self.settings.max_rank,
             max_bytes=self.settings.max_adapter_bytes,
+            prompt_tuning=self.settings.prompt_tuning,
         )
 
     def close(self) -> None:

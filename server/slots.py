@@ -1,6 +1,7 @@
 """Adapter versions in the engine: who may use one now, what is loaded for it, and what goes.
 
-The policy is `adapters/residency.py`; here its steps are carried out on the event loop, one load at a time.
+LoRAs have slots; soft prompts need none (`soft_prompts.py`). The policy of the slots is `adapters/residency.py`; here
+its steps are carried out on the event loop, one load at a time.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from adapters.residency import Admit, Load, Occupancy, Refuse, Residency, Step, 
 from server.engine.base import Engine, EngineAdapter, EngineError, EngineUnavailable, LoadFailed
 from server.first_load import FACT, FirstLoad
 from server.metrics import Metrics
+from server.soft_prompts import SoftPrompts
 from server.threads import run_in
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ class Slots:
         slots: int,
         held: int,
         patience: float = 1.0,
+        prompt_tuning: bool = False,
         first_load: FirstLoad | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -59,6 +62,7 @@ class Slots:
         self._steps: asyncio.Queue[Step] = asyncio.Queue()
         self._worker: asyncio.Task[None] | None = None
         self._collecting = asyncio.Lock()
+        self._soft_prompts = SoftPrompts(engine, registry, on_load=self._read) if prompt_tuning else None
         self._first_load = first_load
         self._measuring: asyncio.Task[None] | None = None
 
@@ -74,6 +78,10 @@ class Slots:
 
     @asynccontextmanager
     async def _held(self, version: Version) -> AsyncIterator[EngineAdapter]:
+        if version.is_soft_prompt:
+            async with self._soft(version).hold(version) as adapter:
+                yield adapter
+            return
         key = version.engine_name
         ticket = next(self._tickets)
         self._versions[key] = version
@@ -100,6 +108,8 @@ class Slots:
 
     def is_loaded(self, version: Version) -> bool:
         """Whether the engine has the version in its memory."""
+        if version.is_soft_prompt:
+            return self._soft_prompts is not None and self._soft_prompts.is_loaded(version)
         return version.engine_name in self._loaded
 
     def last_used_at(self, version: Version) -> float | None:
@@ -123,7 +133,7 @@ class Slots:
                 self._versions[key] = version
                 self._residency.keep(key)
                 self._follow(self._residency.pin(key, f"pin {key}", now))
-        self._retire_unnamed()
+        await self._retire_unnamed()
 
     async def settled(self) -> None:
         """Until every load and unload that was decided has been carried out."""
@@ -153,7 +163,14 @@ class Slots:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _retire_unnamed(self) -> None:
+    def _soft(self, version: Version) -> SoftPrompts:
+        if self._soft_prompts is None:
+            raise AdapterNotFound(
+                f"version {version.id} cannot be served: it is a soft prompt, and MANYHATS_PROMPT_TUNING is off"
+            )
+        return self._soft_prompts
+
+    async def _retire_unnamed(self) -> None:
         """A version that no name points to any more is unloaded when idle; one that a name points to stays."""
         named = {v.engine_name for adapter in self._registry.list() for v in adapter.active}
         for key in list(self._versions):
@@ -161,6 +178,8 @@ class Slots:
                 self._residency.keep(key)
             else:
                 self._follow(self._residency.retire(key, self._clock()))
+        if self._soft_prompts is not None:
+            await self._soft_prompts.forget_all_but(named)
 
     def _follow(self, steps: list[Step]) -> None:
         """Admit and refuse at once; loads and unloads go through the engine in their order."""
@@ -222,8 +241,11 @@ class Slots:
             return
         self._failure.pop(key, None)
         self._loaded[key] = adapter
-        self._metrics.loaded(version.adapter, self._clock() - started)
         self._follow(self._residency.loaded(key, self._clock()))
+        self._read(version, self._clock() - started)
+
+    def _read(self, version: Version, seconds: float) -> None:
+        self._metrics.loaded(version.adapter, seconds)
         idle = self._measuring is None or self._measuring.done()
         if self._first_load and FACT not in version.details and idle and not self._residency.occupancy().waiting:
             self._measuring = asyncio.create_task(self._measure(version), name="first load")
@@ -265,7 +287,8 @@ class Slots:
 
     async def _collect(self) -> None:
         async with self._collecting:
-            needed = {key.rpartition("@")[2] for key in self._residency.needed()} | set(self._claims)
+            keys = self._residency.needed() | (self._soft_prompts.needed() if self._soft_prompts else set())
+            needed = {key.rpartition("@")[2] for key in keys} | set(self._claims)
             removed = await run_in(None, self._registry.collect, needed)
             if removed:
                 logger.info("removed the files of %d adapter versions that nothing needs", len(removed))

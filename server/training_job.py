@@ -253,6 +253,7 @@ class JobProcess:
             base=base,
             max_rank=settings.max_rank,
             max_bytes=settings.max_adapter_bytes,
+            prompt_tuning=settings.prompt_tuning,
         )
         files = Files(
             self._database,

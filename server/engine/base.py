@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 
 Dialect = Literal["chat", "completions", "responses", "messages"]
 Tool = Literal["tokenize", "detokenize", "count_tokens"]
+AdapterKind = Literal["lora", "soft_prompt"]
 
 
 class EngineError(Exception):
@@ -52,6 +53,7 @@ class EngineAdapter:
     engine_name: str  # "<adapter>@<64 hex>": vLLM keys its prefix cache and batches by this name
     lora_id: int  # never given out twice, not even after a restart
     path: Path  # a folder that does not change while the version is loaded
+    kind: AdapterKind = "lora"  # a soft prompt stands before the rendered prompt and takes no slot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The real engine: vLLM in this process's event loop, its core and workers in processes of their own.
 
-The only file that imports vllm. It builds vLLM's serving layer and calls it directly, so that tools, structured
+Only `vllm_*.py` import vllm. It builds vLLM's serving layer and calls it directly, so that tools, structured
 outputs, logprobs, reasoning and usage are vLLM's; ours are the name that an answer carries and the shape of errors.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -39,6 +39,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
+from adapters.errors import AdapterRefused
 from server.control_tokens import control_vocabulary, turn_markers
 from server.engine.base import (
     Answer,
@@ -61,6 +62,7 @@ from server.engine.vllm_frames import (
     refused_fields,
     validation_refusal,
 )
+from server.engine.vllm_soft_prompts import SoftPrompts
 from server.settings import Settings
 
 DEAD = "the engine has died and is being started anew; try again in a minute"
@@ -73,11 +75,15 @@ _public_name: ContextVar[str] = ContextVar("public_name")
 class VllmEngine:
     """vLLM's serving layer behind the engine port."""
 
-    def __init__(self, client: AsyncLLM, state: State, facts: EngineFacts) -> None:
+    def __init__(
+        self, client: AsyncLLM, state: State, facts: EngineFacts, *, soft_prompts: SoftPrompts | None = None
+    ) -> None:
+        """soft_prompts: None where the engine was started without them."""
         self.facts = facts
         self._client = client
         self._state = state
         self._models = state.openai_serving_models
+        self._soft_prompts = soft_prompts
         self._loads = 0
         self._base_name = self._models.base_model_paths[0].name
         # every dialect asks for the name within its own request's task, so a context variable tells it
@@ -91,6 +97,7 @@ class VllmEngine:
         client = await asyncio.to_thread(_start_client, args)
         try:
             await client.reset_mm_cache()
+            soft_prompts = SoftPrompts(client) if settings.prompt_tuning else None
             state = State()
             await init_app_state(client, state, args, await client.get_supported_tasks())
             controls = _control_tokens(client)
@@ -108,17 +115,21 @@ class VllmEngine:
         except BaseException:
             client.shutdown()
             raise
-        return cls(client, state, facts)
+        return cls(client, state, facts, soft_prompts=soft_prompts)
 
     async def answer(self, call: Call) -> Answer:
         if self._client.errored:
             raise EngineUnavailable(DEAD)
         refused_fields(call.body)
-        body = {**call.body, "model": call.adapter.engine_name if call.adapter else self._base_name}
+        is_lora = call.adapter is not None and call.adapter.kind == "lora"
+        body = {**call.body, "model": call.adapter.engine_name if call.adapter and is_lora else self._base_name}
         raw = SimpleNamespace(headers={"X-Request-Id": call.request_id, **call.headers}, state=SimpleNamespace())
         token = _public_name.set(call.public_name)
         try:
-            result = await self._create(call, body, raw)
+            with self._soft_prompts.before(call.adapter, body) if self._soft_prompts else nullcontext():
+                result = await self._create(call, body, raw)
+        except EngineRefused:
+            raise
         except ValidationError as error:
             raise validation_refusal(error) from error
         except EngineDeadError as error:
@@ -165,6 +176,9 @@ class VllmEngine:
         return await self._state.openai_serving_responses.create_responses(responses, raw)
 
     async def load(self, adapter: EngineAdapter) -> None:
+        if adapter.kind == "soft_prompt":
+            await self._load_soft_prompt(adapter)
+            return
         request = LoRARequest(
             lora_name=adapter.engine_name, lora_int_id=adapter.lora_id, lora_path=str(adapter.path.resolve())
         )
@@ -182,7 +196,19 @@ class VllmEngine:
         if self._loads % LOADS_PER_CLEARING == 0:
             _clear_mixtures()
 
+    async def _load_soft_prompt(self, adapter: EngineAdapter) -> None:
+        if self._soft_prompts is None:
+            raise LoadFailed(f"{adapter.engine_name!r} is a soft prompt; set MANYHATS_PROMPT_TUNING=true")
+        try:
+            await asyncio.to_thread(self._soft_prompts.load, adapter)
+        except (OSError, AdapterRefused) as error:
+            raise LoadFailed(f"{adapter.engine_name!r} cannot be read: {error}") from error
+
     async def unload(self, adapter: EngineAdapter) -> None:
+        if adapter.kind == "soft_prompt":
+            if self._soft_prompts is not None:
+                self._soft_prompts.unload(adapter)
+            return
         self._models.lora_requests.pop(adapter.engine_name, None)
         with _told_when_dead():
             await self._client.remove_lora(adapter.lora_id)

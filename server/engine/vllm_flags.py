@@ -15,6 +15,8 @@ from server.settings import Settings
 # vLLM takes only these ranks; any rank up to the chosen one loads (VLLM.md rule 6)
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
+SOFT_PROMPT_WORKER = "server.engine.vllm_soft_prompt_worker.SoftPromptWorker"
+
 OWNED = {
     "--model": "MANYHATS_MODEL",
     "--served-model-name": "MANYHATS_MODEL_NAME",
@@ -32,7 +34,7 @@ OWNED = {
     "--reasoning-parser": "MANYHATS_REASONING_PARSER",
     "--allowed-origins": "MANYHATS_CORS_ORIGINS",
     "--api-server-count": "nothing: one API process per engine",
-    "--enable-prompt-embeds": "nothing: embeddings from clients are refused",
+    "--enable-prompt-embeds": "MANYHATS_PROMPT_TUNING; embeddings from clients are always refused",
     "--trust-request-chat-template": "nothing: a client's template could forge other roles",
     "--middleware": "nothing: requests do not pass vLLM's own HTTP server",
     "--ssl-keyfile": "a proxy that speaks TLS",
@@ -83,6 +85,10 @@ def vllm_flags(settings: Settings, *, device: str, extra: Sequence[str] = ()) ->
         flags += ["--max-model-len", "-1"]
     if device == "cpu" and not _given(further, "--enforce-eager", "--no-enforce-eager"):
         flags += ["--enforce-eager"]
+    if settings.prompt_tuning:
+        if _given(further, "--worker-cls"):
+            raise FlagRefused("--worker-cls is set by the server itself while MANYHATS_PROMPT_TUNING is on")
+        flags += ["--worker-cls", SOFT_PROMPT_WORKER]
     if settings.log_level != "debug":
         flags += ["--no-use-tqdm-on-load"]
     if tool_parser:

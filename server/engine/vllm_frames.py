@@ -6,7 +6,7 @@ Works on plain dictionaries and strings, so it is tested without vLLM.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -48,6 +48,10 @@ def refused_fields(body: Mapping[str, Any]) -> None:
     for name, way_out in REFUSED_FIELDS.items():
         if body.get(name) is not None:
             raise EngineRefused(f"{name!r} is not accepted: {way_out}", param=name)
+    if any(_is_embeddings(part) for field in ("messages", "input") for part in _parts(body.get(field))):
+        raise EngineRefused(
+            f"'prompt_embeds' is not accepted: {REFUSED_FIELDS['prompt_embeds']}", param="prompt_embeds"
+        )
     for name, value in body.items():
         if isinstance(value, int) and not -(2**63) <= value < 2**64:  # fails on its way to vLLM's core, as a 500
             raise EngineRefused(f"{name}: the number is too large", param=name)
@@ -57,6 +61,16 @@ def refused_fields(body: Mapping[str, Any]) -> None:
             raise EngineRefused(f"{name}: {size} characters; at most {LARGEST_FORM} are compiled", param=name)
     if body.get("echo") and (body.get("logprobs") is not None or "messages" in body):
         raise EngineRefused(f"'echo' with 'logprobs' is not accepted: {PROMPT_LOGPROBS}", param="echo")
+
+
+def _parts(turns: object) -> Iterator[object]:
+    for turn in turns if isinstance(turns, list) else ():
+        content = turn.get("content") if isinstance(turn, Mapping) else None
+        yield from content if isinstance(content, list) else ()
+
+
+def _is_embeddings(part: object) -> bool:
+    return isinstance(part, Mapping) and (part.get("type") == "prompt_embeds" or "prompt_embeds" in part)
 
 
 def known_ids(tokens: Sequence[int], vocabulary: int) -> None:

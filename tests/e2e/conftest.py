@@ -151,7 +151,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _place(item: pytest.Item) -> int:
     fixtures = getattr(item, "fixturenames", ())
-    return 1 + ("quantized" in fixtures) + 2 * ("second_base" in fixtures)
+    return 1 + ("quantized" in fixtures) + 2 * ("second_base" in fixtures) + 4 * ("soft" in fixtures)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -95,6 +95,7 @@ TABLE: dict[str, tuple[dict[str, Any], list[tuple[dict[str, Any], int]]]] = {
             ({"chat_template": "{{ messages }}"}, 400),
             ({"prompt_logprobs": 1}, 400),
             ({"prompt_embeds": "AAAA"}, 400),
+            ({"messages": [{"role": "user", "content": [{"type": "prompt_embeds", "data": "AAAA"}]}]}, 400),
             ({"allowed_token_ids": [99_999_999]}, 400),
             ({"bad_words": 7}, 400),
             ({"min_tokens": 9}, 400),

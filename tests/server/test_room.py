@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.adapter import Version
 from retrieval.passage import Passage
 from retrieval.search import Hit
 from server.assistants import Plan, dress
@@ -23,6 +24,16 @@ from server.room import answer_tokens, fitted, noted
 from server.storage.assistant import Assistant
 
 BASE = Plan(public_name="demo", version=None, assistant=None)
+
+
+def _with_prompt(n_virtual_tokens: int) -> Plan:
+    details = {"kind": "prompt_tuning", "n_virtual_tokens": n_virtual_tokens}
+    version = Version(
+        adapter="brief", digest="0" * 64, lora_id=1, rank=0, size_bytes=1, source="", created_at=0, details=details
+    )
+    return Plan(public_name="brief", version=version, assistant=None)
+
+
 QUESTION: dict[str, Any] = {"messages": [{"role": "user", "content": "When?"}], "max_tokens": 100}
 BODIES: dict[Dialect, dict[str, Any]] = {
     "chat": QUESTION,
@@ -127,9 +138,20 @@ async def test_nothing_found_is_said_where_there_is_room() -> None:
     assert (packed.sources, packed.dropped) == ((), ())
 
 
+async def test_a_soft_prompt_before_the_text_takes_room_too() -> None:
+    """Where one virtual token less would do, the same text has no room."""
+    whole = await rendered(
+        {**QUESTION, "messages": [{"role": "user", "content": f"{NONE_FOUND}\n\nWhen?"}]}, "chat", FakeEngine()
+    )
+    assert whole is not None
+    engine = FakeEngine(context_tokens=whole.count + QUESTION["max_tokens"] + 8)
+    assert (await fitted(QUESTION, _with_prompt(8), "chat", [], engine)).body != QUESTION
+    assert (await fitted(QUESTION, _with_prompt(9), "chat", [], engine)).body == QUESTION
+
+
 async def test_a_failed_search_is_said_where_there_is_room() -> None:
-    assert _said(await noted(QUESTION, "chat", unsearched, FakeEngine())) == f"{SEARCH_FAILED}\n\nWhen?"
-    assert await noted(QUESTION, "chat", unsearched, FakeEngine(context_tokens=160)) == QUESTION
+    assert _said(await noted(QUESTION, BASE, "chat", unsearched, FakeEngine())) == f"{SEARCH_FAILED}\n\nWhen?"
+    assert await noted(QUESTION, BASE, "chat", unsearched, FakeEngine(context_tokens=160)) == QUESTION
 
 
 async def test_a_request_that_cannot_be_counted_goes_on_as_it_came() -> None:

@@ -13,6 +13,7 @@ const WAYS = {
   name: "name_invalid name_taken",
   pack: "damaged_archive not_an_archive encrypted_archive duplicate_files several_adapters too_many_files zip_bomb links path_escape",
   patterns: "bad_pattern",
+  prompts: "prompt_tuning_off too_many_virtual_tokens",
   pickle: "pickle_weights",
   place: "not_allowed credentials",
   plain: "dora alora lora_bias modules_to_save trainable_tokens unsupported_variant wrong_peft_type wrong_task_type",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.engine.vllm_flags import OWNED, FlagRefused, parsers, slot_rank, vllm_flags
+from server.engine.vllm_flags import OWNED, SOFT_PROMPT_WORKER, FlagRefused, parsers, slot_rank, vllm_flags
 from server.settings import Settings
 
 
@@ -42,6 +42,16 @@ def test_a_flag_that_the_server_owns_names_the_setting(name: str, form: str) -> 
         vllm_flags(Settings(vllm_args=form.format(name)), device="cpu")
     with pytest.raises(FlagRefused):
         vllm_flags(Settings(), device="cpu", extra=[name.replace("-", "_").replace("__", "--", 1)])
+
+
+def test_soft_prompts_have_a_worker_of_their_own() -> None:
+    assert "--worker-cls" not in vllm_flags(Settings(), device="cpu")
+    flags = vllm_flags(Settings(prompt_tuning=True), device="cpu")
+    assert flags[flags.index("--worker-cls") + 1] == SOFT_PROMPT_WORKER
+    assert "--enable-prompt-embeds" not in flags  # it would tell the renderer as well
+    assert vllm_flags(Settings(vllm_args="--worker-cls a.B"), device="cpu")[-2:] == ["--worker-cls", "a.B"]
+    with pytest.raises(FlagRefused, match="MANYHATS_PROMPT_TUNING"):
+        vllm_flags(Settings(prompt_tuning=True, vllm_args="--worker-cls=a.B"), device="cpu")
 
 
 @pytest.mark.parametrize(("rank", "slot"), [(1, 1), (2, 8), (8, 8), (64, 64), (65, 128), (512, 512)])

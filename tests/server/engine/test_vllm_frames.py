@@ -56,6 +56,15 @@ def test_fields_of_the_server_are_refused_by_name(name: str) -> None:
     refused_fields({name: None})
 
 
+@pytest.mark.parametrize("part", [{"type": "prompt_embeds", "data": "AAAA"}, {"prompt_embeds": {"data": "AAAA"}}])
+@pytest.mark.parametrize("field", ["messages", "input"])
+def test_embeddings_among_the_parts_of_a_turn_are_refused_too(field: str, part: dict[str, Any]) -> None:
+    text = {"type": "text", "text": "prompt_embeds"}
+    with pytest.raises(EngineRefused, match="prompt_embeds"):
+        refused_fields({field: ["x", {"role": "user", "content": [text, part]}]})
+    refused_fields({field: [{"role": "user", "content": [text]}, {"role": "user", "content": "prompt_embeds"}, None]})
+
+
 @pytest.mark.parametrize("body", [{"echo": True, "logprobs": 0}, {"echo": True, "messages": []}])
 def test_log_probabilities_of_the_prompt_are_refused_under_their_other_name(body: dict[str, Any]) -> None:
     with pytest.raises(EngineRefused, match="echo"):
