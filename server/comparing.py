@@ -33,7 +33,7 @@ def compare(name: str, file: Path, kind: Kind, *, most: int) -> Iterator[tuple[s
     folder = model_folder(settings)
     device = choose_device(settings.training_device, alone=False)  # before torch is loaded
     from adapters.training.evaluation import evaluate
-    from adapters.training.train import quiet
+    from adapters.training.quiet import quiet
 
     with TemporaryDirectory() as work, quiet(Path(work)):
         for shown, adapter in [(base.name, None), *_versions(settings, base, name)]:

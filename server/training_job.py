@@ -27,7 +27,8 @@ from adapters.training.errors import JobInvalid, JobState
 from adapters.training.folders import TRAINING, VALIDATION, WORK, JobFolders
 from adapters.training.job import Job
 from adapters.training.jobs import Jobs
-from adapters.training.train import Asked, Interrupted, Order, Step, Trained, quiet, train
+from adapters.training.quiet import quiet
+from adapters.training.train import Asked, Interrupted, Order, Step, Trained, train
 from retrieval.files import Files
 from server.finite_numbers import finite
 from server.idle_thread import IdleThread
