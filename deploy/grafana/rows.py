@@ -145,8 +145,10 @@ ROWS = (
                 title="In the slots",
                 says="Versions that can compute now, by adapter.",
                 unit="short",
-                series=[("{{adapter}}", f"sum by (adapter) (manyhats_adapter_resident{{{BY_ADAPTER}}})")],
-                stacked=True,
+                series=[
+                    ("all", f"sum(manyhats_adapters_resident{{{HERE}}})"),
+                    ("{{adapter}}", f"sum by (adapter) (manyhats_adapter_resident{{{BY_ADAPTER}}})"),
+                ],
             ),
             Panel(
                 title="Loads and evictions",

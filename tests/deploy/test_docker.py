@@ -86,9 +86,7 @@ def test_the_project_is_found_where_only_first_files_were(tmp_path: Path) -> Non
     venv.create(project / ".venv", with_pip=False)
     python = project / ".venv" / "bin" / "python"
     packages = next(Path(path) for path in sys.path if path.endswith("site-packages"))
-    *_, (_, command) = install.commands(
-        [str(python), "-m", "pip"], project, device="cpu", dev=False, torch_index=""
-    )
+    *_, (_, command) = install.commands([str(python), "-m", "pip"], project, device="cpu", dev=False, torch_index="")
     subprocess.run(command, env=os.environ | {"PYTHONPATH": str(packages)}, check=True, capture_output=True)
     assert (project / ".venv" / "bin" / "manyhats").exists()
     (project / "server" / "later.py").write_text("")

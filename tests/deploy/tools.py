@@ -33,7 +33,12 @@ def tool(name: str) -> str:
 def run(*command: str | Path, fails: bool = False, **options: object) -> str:
     """Its output, both streams; fails the test unless it ended as expected."""
     result = subprocess.run(  # type: ignore[call-overload]  # options are subprocess.run's own
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, **options
+        [str(word) for word in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        **options,
     )
     assert (result.returncode != 0) == fails, result.stdout
     return str(result.stdout)
