@@ -10,7 +10,7 @@ export PYTHON
 SETUP = deploy/setup/choose-python --torch-index "$(TORCH_INDEX)" $(if $(DEVICE),--device "$(DEVICE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test prove bench bench-retrieval check fmt setup lock clean
+.PHONY: help serve test prove bench bench-retrieval check fmt setup install lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -48,6 +48,9 @@ fmt: ## put the code into the format that `make check` wants
 
 setup: ## only set up, with what tests need
 	@$(SETUP) --dev
+
+install: ## only set up, with what serving needs
+	@$(SETUP)
 
 lock: ## renew the pins (UPGRADE=1 takes the newest versions)
 	@$(SETUP) --dev
