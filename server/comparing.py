@@ -11,6 +11,7 @@ from typing import Any
 
 from adapters.adapter import Version
 from adapters.base_model import BaseModel
+from adapters.errors import AdapterNotFound
 from adapters.registry import Registry
 from adapters.training.method import Kind
 from server.boot import model_folder
@@ -50,6 +51,10 @@ def _versions(settings: Settings, base: BaseModel, name: str) -> list[tuple[str,
             base_name=base.name,
             base_fingerprint=base.fingerprint,
         )
-        one: Version = registry.resolve(name)
+        try:
+            one: Version = registry.resolve(name)
+        except AdapterNotFound as error:  # most often the server, whose adapters are meant, has another data directory
+            place = f"{error}; looked for in the data directory {str(settings.data_dir)!r} (MANYHATS_DATA_DIR)"
+            raise AdapterNotFound(place) from None
         wanted = registry.get(one.adapter).versions if name == one.adapter else (one,)
         return [(version.id, registry.path(version)) for version in wanted if not version.error]

@@ -95,7 +95,9 @@ def test_one_version_for_programs(
 
 
 def test_mistakes(manyhats: Manyhats, measured: list[tuple[Path | None, dict[str, Any]]], file: Path) -> None:
-    assert "'nobody'" in manyhats("eval", "nobody", file, status=1)
+    nobody = manyhats("eval", "nobody", file, status=1)
+    assert "'nobody'" in nobody
+    assert "MANYHATS_DATA_DIR" in nobody  # most often the server's adapters are meant, which lie elsewhere
     assert "'magic'" in manyhats("eval", "nobody", file, "--kind", "magic", status=1)
     manyhats("adapters", "add", PIRATE, "--name", "sailor")
     file.write_text("wrong")
