@@ -7,6 +7,7 @@ everybody's who has their owner's key.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -14,7 +15,8 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
-from adapters.training.job import Job
+from adapters.training.job import Event, Job
+from adapters.training.jobs import Page
 from adapters.training.method import Auto, Hyperparameters, Method, Publish
 from adapters.training.method import Settings as MethodSettings
 from retrieval.fields import read_metadata
@@ -32,6 +34,7 @@ router = APIRouter()
 
 METADATA = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 LARGEST_SEED = 2**63 - 1
+FOLLOWED_SECONDS = 5.0  # by then the change feed has brought what other processes registered
 
 After = Annotated[str | None, Query()]
 
@@ -85,21 +88,27 @@ async def list_jobs(
 
     https://platform.openai.com/docs/api-reference/fine-tuning/list
     """
-    page = await run_in(
-        services.storage_pool,
-        services.jobs.list,
-        seen_by(caller),
-        limit=limit,
-        after=after,
-        metadata=_metadata_filter(request),
-    )
+    wanted = _metadata_filter(request)
+
+    def read() -> Page[Job]:
+        page = services.jobs.list(seen_by(caller), limit=limit, after=after, metadata=wanted)
+        _follow(services, max((job.finished_at or 0.0 for job in page.items), default=0.0))
+        return page
+
+    page = await run_in(services.storage_pool, read)
     return JSONResponse(listed([job.as_object() for job in page.items], has_more=page.has_more))
 
 
 @router.get("/v1/fine_tuning/jobs/{job_id}")
 async def retrieve_job(job_id: str, caller: CallerDep, services: ServicesDep) -> Response:
     """https://platform.openai.com/docs/api-reference/fine-tuning/retrieve"""
-    job = await run_in(services.storage_pool, services.jobs.get, job_id, seen_by(caller))
+
+    def read() -> Job:
+        job = services.jobs.get(job_id, seen_by(caller))
+        _follow(services, job.finished_at or 0.0)
+        return job
+
+    job = await run_in(services.storage_pool, read)
     return JSONResponse(job.as_object(), headers=poll_after(job.is_over))
 
 
@@ -139,7 +148,13 @@ async def list_events(
 
     https://platform.openai.com/docs/api-reference/fine-tuning/list-events
     """
-    page = await run_in(services.storage_pool, services.jobs.events, job_id, seen_by(caller), limit, after)
+
+    def read() -> Page[Event]:
+        page = services.jobs.events(job_id, seen_by(caller), limit, after)
+        _follow(services, max((event.created_at for event in page.items if event.type == "message"), default=0.0))
+        return page
+
+    page = await run_in(services.storage_pool, read)
     return JSONResponse(listed([event.as_object() for event in page.items], has_more=page.has_more))
 
 
@@ -157,6 +172,15 @@ async def list_checkpoints(
     """
     page = await run_in(services.storage_pool, services.jobs.checkpoints, job_id, seen_by(caller), limit, after)
     return JSONResponse(listed([checkpoint.as_object() for checkpoint in page.items], has_more=page.has_more))
+
+
+def _follow(services: Services, ended_at: float) -> None:
+    """Who reads that a job has succeeded may ask its model at once: what the worker registered is read before that.
+
+    The change feed brings it too, but a moment later. ended_at: Unix seconds of the latest end that will be told.
+    """
+    if time.time() - ended_at < FOLLOWED_SECONDS:
+        services.registry.refresh()
 
 
 async def _steered(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,9 @@ import httpx2
 import openai
 import pytest
 
+from adapters import preflight
+from adapters.errors import AdapterNotFound
+from adapters.registry import Registry
 from adapters.training.folders import TRAINING, JobFolders
 from adapters.training.job import Checkpoint
 from adapters.training.jobs import new_checkpoint_id
@@ -321,6 +325,38 @@ async def test_events_checkpoints_and_the_end(client: openai.AsyncOpenAI, upload
     assert [one.step_number for one in found] == [6, 3]
     assert found[0].fine_tuned_model_checkpoint == "ft:demo::clinica:000000000006"
     assert found[0].metrics.step == 6
+
+
+@pytest.mark.parametrize("asked", ["job", "jobs", "events"])
+async def test_whoever_reads_of_the_end_can_use_the_model_at_once(
+    client: openai.AsyncOpenAI, upload: Upload, services: Services, add: Add, asked: str
+) -> None:
+    jobs = client.fine_tuning.jobs
+    job = await jobs.create(model="demo", training_file=await upload(), suffix="clinica")
+    services.jobs.claim("worker")
+    worker = Registry(
+        services.database,
+        services.blobs,
+        base_name=services.base.name,
+        base_fingerprint=services.base.fingerprint,
+    )
+    version = add("clinica")
+    services.registry.remove("clinica")  # as far as the API process knows, there is none
+    source = services.blobs.path(f"adapters/{version.digest}")
+    with services.blobs.staging() as work:
+        shutil.copytree(source, work / "adapter")
+        manifest = preflight.check(work / "adapter", services.base, max_rank=64, max_bytes=10**8)
+        worker.add("clinica", work / "adapter", manifest, source="job")
+    with pytest.raises(AdapterNotFound):
+        services.registry.resolve("clinica")
+    services.jobs.succeed(job.id, "worker", version.id, None, 300, {})
+    if asked == "job":
+        await jobs.retrieve(job.id)
+    elif asked == "jobs":
+        await jobs.list()
+    else:
+        await jobs.list_events(job.id)
+    assert services.registry.resolve(f"ft:demo::clinica:{version.digest[:12]}").digest == version.digest
 
 
 async def test_inference_keys_look_at_their_owners_jobs_and_steer_none(
