@@ -117,6 +117,12 @@ def test_no_build_tools_but_the_one_that_triton_needs() -> None:
     assert IMAGE.base == "system-${DEVICE}"
 
 
+def test_nothing_is_compiled_where_there_is_no_compiler() -> None:
+    """Else the first request for log-probabilities ends vLLM's engine."""
+    assert environment_variables(STAGES["system-cpu"])["TORCH_COMPILE_DISABLE"] == "1"
+    assert environment_variables(STAGES["system-cuda"])["TORCH_COMPILE_DISABLE"] == "0"
+
+
 def test_it_runs_as_a_number_that_is_not_root() -> None:
     (user,) = IMAGE.all("USER")
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", user.text)

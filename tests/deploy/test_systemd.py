@@ -16,6 +16,12 @@ SYSTEMD = ROOT / "deploy" / "systemd"
 MOST_EXPOSED = 2.5  # of 10, as `systemd-analyze security` counts; a unit without hardening has 9.6
 
 
+def environment() -> dict[str, str]:
+    """The variables that the unit sets."""
+    lines = re.findall(r"(?m)^Environment=(.*)$", (SYSTEMD / "manyhats.service").read_text())
+    return dict(word.split("=", 1) for line in lines for word in line.split())
+
+
 def service() -> dict[str, str]:
     """The [Service] section; of what is given twice, the last."""
     parser = RawConfigParser(strict=False)
@@ -76,9 +82,15 @@ def test_one_process_without_memory_does_not_end_the_others() -> None:
 
 def test_it_writes_where_it_may() -> None:
     told = service()
-    given = dict(word.split("=", 1) for word in told["Environment"].split())
+    given = environment()
     assert given["MANYHATS_DATA_DIR"] == f"/var/lib/{told['StateDirectory']}"
     assert given["HOME"] == f"/var/cache/{told['CacheDirectory']}"
+
+
+def test_nothing_is_compiled_but_on_a_gpu() -> None:
+    """Else, without a C++ compiler, the first request for log-probabilities ends vLLM's engine."""
+    assert environment()["TORCH_COMPILE_DISABLE"] == "1"
+    assert "Environment=TORCH_COMPILE_DISABLE=0\n" in (SYSTEMD / "manyhats-gpu.conf").read_text()
 
 
 def test_the_user_is_made() -> None:
