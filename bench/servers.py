@@ -106,7 +106,8 @@ def stock(settings: Mapping[str, str], *, folder: Path, adapters: Mapping[str, P
         "stock",
         [*STOCK, *flags, "--host", "127.0.0.1", "--port", str(port), "--lora-modules", *modules],
         {
-            "VLLM_CPU_KVCACHE_SPACE": f"{kv_cache:g}",
+            "VLLM_CPU_KVCACHE_SPACE": str(kv_cache),
+            "TORCH_COMPILE_DISABLE": "1",  # as ours has it
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
             "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -115,11 +116,8 @@ async def start_engine(settings: Settings, *, extra: Sequence[str] = ()) -> Engi
     if settings.engine == "fake":
         return FakeEngine()
     device = await asyncio.to_thread(_device)
-    if device == "cpu":
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", f"{settings.kv_cache_gib:g}")
-    # the product sends nothing anywhere by itself
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
+    for name, value in engine_environment(settings, device, extra).items():
+        os.environ.setdefault(name, value)
 
     def load() -> Callable[..., object]:
         from server.engine.vllm_engine import VllmEngine
@@ -129,6 +127,18 @@ async def start_engine(settings: Settings, *, extra: Sequence[str] = ()) -> Engi
     start = await asyncio.to_thread(load)
     engine: Engine = await start(settings, device=device, extra=extra)  # type: ignore[misc]  # a coroutine function
     return engine
+
+
+def engine_environment(settings: Settings, device: str, extra: Sequence[str] = ()) -> dict[str, str]:
+    """What vLLM and torch read from the environment of their processes, where the operator has not said otherwise."""
+    told = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}  # the product sends nothing anywhere by itself
+    if device == "cpu":
+        told["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
+        if "--no-enforce-eager" not in (*shlex.split(settings.vllm_args), *extra):
+            # vLLM compiles one small function for log-probabilities even so, in C++: where no compiler is installed
+            # that ended the engine with the first adapter, and where one is, the first request waited for it
+            told["TORCH_COMPILE_DISABLE"] = "1"
+    return told
 
 
 def assemble(

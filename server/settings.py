@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     vllm_args: str = Field("", description="Further vLLM flags, as on its command line.")
     tool_parser: str = Field("", description="vLLM tool-call parser; chosen by model family if unset.")
     reasoning_parser: str = Field("", description="vLLM reasoning parser; chosen by model family if unset.")
-    kv_cache_gib: float = Field(1.0, gt=0, description="KV cache on CPU, GiB; on a GPU vLLM sizes it.")
+    kv_cache_gib: int = Field(1, ge=1, description="KV cache on CPU, whole GiB; on a GPU vLLM sizes it.")
 
     # adapters
     max_rank: int = Field(64, ge=1, description="Largest LoRA rank; every slot is sized for it.")

@@ -189,3 +189,17 @@ async def test_the_fake_engine_needs_no_model(settings: Settings) -> None:
 
 def test_a_folder_is_read_where_it_lies(settings: Settings) -> None:
     assert boot.model_folder(settings) == Path(settings.model)
+
+
+def test_nothing_is_compiled_on_a_cpu_unless_it_was_asked_for(settings: Settings) -> None:
+    assert boot.engine_environment(settings, "cpu")["TORCH_COMPILE_DISABLE"] == "1"
+    assert "TORCH_COMPILE_DISABLE" not in boot.engine_environment(settings, "cpu", ["--no-enforce-eager"])
+    asked = settings.model_copy(update={"vllm_args": "--max-num-seqs 4 --no-enforce-eager"})
+    assert "TORCH_COMPILE_DISABLE" not in boot.engine_environment(asked, "cpu")
+    assert "TORCH_COMPILE_DISABLE" not in boot.engine_environment(settings, "cuda")
+
+
+def test_the_cache_on_a_cpu_is_told_in_whole_gibibytes(settings: Settings) -> None:
+    told = boot.engine_environment(settings.model_copy(update={"kv_cache_gib": 3}), "cpu")
+    assert told["VLLM_CPU_KVCACHE_SPACE"] == "3"
+    assert "VLLM_CPU_KVCACHE_SPACE" not in boot.engine_environment(settings, "cuda")
