@@ -103,7 +103,7 @@ BROKEN: list[tuple[str, Callable[[Tensors], Tensors], dict[str, Any], str]] = [
     ("other_base", mapped(transposed_shape), {}, "another base"),
     ("missing_half", without(B), {}, "no lora_B"),
     ("missing_half", without(A), {}, "no lora_A"),
-    ("wrong_peft_type", dict, {"peft_type": "PROMPT_TUNING"}, "LoraConfig"),
+    ("wrong_peft_type", dict, {"peft_type": "PREFIX_TUNING"}, "LoraConfig"),
     ("wrong_peft_type", dict, {"peft_type": None}, "LoraConfig"),
     ("wrong_task_type", dict, {"task_type": "SEQ_CLS"}, "CAUSAL_LM"),
     ("dora", dict, {"use_dora": True}, "register it with convert"),
