@@ -3,8 +3,8 @@
     python -m bench.prompt_tuning                       # about ten minutes on a machine that does nothing else
     python -m bench.prompt_tuning --rounds 4 --clients 1
 
-The first two columns ask both servers for the base's answers, so their ratio is what everybody pays. The third asks
-the second server for those of a soft prompt of 32 virtual tokens.
+"off" and "on" are asked for the base's answers, so the difference is what everybody pays; "on, soft" for those of a
+soft prompt of 32 virtual tokens. Who is first in one round is last in the next.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import psutil
@@ -49,22 +51,47 @@ def main() -> None:
             both[1].call("POST", "/v1/adapters", {"name": NAME, "source": str(folder / "adapters" / NAME)})
             for server in both:
                 server.keep_off_worker(psutil.Process(generator.pid))
-            print("off and on, both asked for the base; then on, asked for the soft prompt, beside on for the base")
-            print(report.throughput_head())
+            print(f"{'clients':>7} | asked for  | tokens/s | first token, median ms | worker's CPU, ms per token")
+            asked = {"off": (both[0], "demo"), "on": (both[1], "demo"), "on, soft": (both[1], NAME)}
             for number, clients in enumerate(chosen.clients):
-                _measure(generator, both, clients, rounds=chosen.rounds, first_round=1000 * (number + 1))
+                for label, told in _measure(generator, asked, clients, chosen.rounds, 1000 * (number + 1)).items():
+                    print(f"{clients:7} | {label:10} | {told}", flush=True)
         finally:
             for server in both:
                 server.stop()
 
 
-def _measure(generator: Generator, both: list[servers.Server], clients: int, *, rounds: int, first_round: int) -> None:
+def _measure(
+    generator: Generator, asked: Mapping[str, tuple[servers.Server, str]], clients: int, rounds: int, first_round: int
+) -> dict[str, str]:
+    """Each of `asked` in turn in each round, whose first becomes its last; what is told of each."""
     load = throughput.Load(clients=clients, requests=REQUESTS.get(clients, 3), max_tokens=N_TOKENS)
-    throughput.measure(generator, both, "demo", load, rounds=1, first_round=first_round)  # to warm up
-    off, on = throughput.measure(generator, both, "demo", load, rounds=rounds, first_round=first_round + 100)
-    print(report.throughput_row(load, on, off), " on, off", flush=True)
-    (soft,) = throughput.measure(generator, both[1:], NAME, load, rounds=rounds, first_round=first_round + 200)
-    print(report.throughput_row(load, soft, on), " soft prompt, base", flush=True)
+    found: dict[str, list[tuple[throughput.Figures, float]]] = {label: [] for label in asked}
+    for number in range(rounds + 1):
+        for label in list(asked) if number % 2 else reversed(asked):
+            server, model = asked[label]
+            before = _worker_seconds(server)
+            (figures,) = throughput.measure(
+                generator, [server], model, load, rounds=1, first_round=first_round + number
+            )
+            used = (_worker_seconds(server) - before) / (load.clients * load.requests * load.max_tokens)
+            if number:  # the first is to warm up
+                found[label].append((figures, used * 1e3))
+    return {label: _told(one) for label, one in found.items()}
+
+
+def _told(found: Sequence[tuple[throughput.Figures, float]]) -> str:
+    first = [seconds for figures, _ in found for seconds in figures.first_tokens]
+    used = [each for _, each in found]
+    rates = [figures.rate for figures, _ in found]
+    return (
+        f"{median(rates):8.1f} | {median(first) * 1e3:22.1f} | {median(used):6.2f} ({min(used):.2f} to {max(used):.2f})"
+    )
+
+
+def _worker_seconds(server: servers.Server) -> float:
+    """What the process with the model has computed so far: other work on the machine changes it less than the time."""
+    return sum(server.processes()["worker"].cpu_times()[:2])
 
 
 def _make_prompt(folder: Path) -> None:
