@@ -38,12 +38,12 @@ def test_created_retrieved_read_listed_and_deleted(client: openai.OpenAI, tmp_pa
 
 
 def test_lists_are_read_page_by_page(client: openai.OpenAI) -> None:
-    made = [client.files.create(file=(f"{n}.txt", b"one of five"), purpose="fine-tune").id for n in range(5)]
-    first = client.files.list(purpose="fine-tune", limit=2, order="asc")
+    made = [client.files.create(file=(f"{n}.txt", b"one of five"), purpose="user_data").id for n in range(5)]
+    first = client.files.list(purpose="user_data", limit=2, order="asc")
     assert [file.id for file in first.data] == made[:2]
     assert first.has_more
     assert [file.id for file in first] == made  # the client asks for the pages that follow
-    assert [file.id for file in client.files.list(purpose="fine-tune", limit=3)] == made[::-1]
+    assert [file.id for file in client.files.list(purpose="user_data", limit=3)] == made[::-1]
     for file_id in made:
         client.files.delete(file_id)
 
