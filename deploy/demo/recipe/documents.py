@@ -17,6 +17,7 @@ from .reading import MOST_SOURCES, NOT_SAID, Reading, marked
 from .styles import Language
 
 FOLDER = Path(__file__).resolve().parents[1] / "documents"
+COMPANY = "brisa"  # its papers say the same in both languages
 QUESTIONS = Path(__file__).with_name("content") / "documents.yaml"
 
 
@@ -67,6 +68,23 @@ class DocumentReadings:
         dice.shuffle(parts)
         return _reading(question, asked, tuple(_part(section, sentence, dice) for section, sentence in parts))
 
+    def about(self, sources: Sequence[Shown], dice: random.Random, most: int) -> list[Reading]:
+        """Questions in wordings for training that these sources answer."""
+        answered = [asked for asked in self.asked if holding(asked.sentence, sources)]
+        chosen = dice.sample(answered, min(most, len(answered)))
+        return [_reading(dice.choice(asked.questions[:-1]), asked, tuple(sources)) for asked in chosen]
+
+    def missing(self, sources: Sequence[Shown], dice: random.Random) -> Reading:
+        """A question that they do not answer: it is about a section of which they have nothing."""
+        text = "\n".join(source.text for source in sources)
+        companies = {source.title.endswith(".pt.md") for source in sources if source.title.startswith(COMPANY)}
+        while True:
+            asked = dice.choice(self.asked)
+            section = asked.section
+            told = section.filename.startswith(COMPANY) and companies - {section.language == "pt"}
+            if not told and not any(sentence in text for sentence in section.sentences):
+                return _reading(dice.choice(asked.questions[:-1]), asked, tuple(sources))
+
     def any_sources(self, dice: random.Random) -> tuple[Shown, ...]:
         """Sources for a question that no document answers."""
         chosen = dice.sample(self.sections, dice.choice((1, 2, 3, 3)))
@@ -75,13 +93,12 @@ class DocumentReadings:
     def others(self, question: str, asked: Asked, dice: random.Random, n: int) -> list[Section]:
         """Sections that do not answer, those that share words with the question more often."""
         words = _words(question)
-        company = asked.section.filename.startswith("brisa")
+        company = asked.section.filename.startswith(COMPANY)
         wrong = [
             section
             for section in self.sections
-            # the company's English and Portuguese papers say the same things
             if section is not asked.section
-            and not (company and section.filename.startswith("brisa") and section.language != asked.section.language)
+            and not (company and section.filename.startswith(COMPANY) and section.language != asked.section.language)
         ]
         wrong.sort(key=lambda section: -len(words & _words(" ".join(section.sentences))) + 2 * dice.random())
         return [wrong.pop(dice.randrange(5) if dice.random() < 0.6 else dice.randrange(len(wrong))) for _ in range(n)]

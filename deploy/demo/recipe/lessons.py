@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 import tempfile
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -17,8 +20,8 @@ from .conversations import POLITE, Conversations
 from .documents import DocumentReadings
 from .folder import DataFolder
 from .natural import NaturalReadings
-from .packing import Text, Weighted
-from .reading import NOT_SAID, FactReadings, Reading
+from .packing import NOWHERE, Taken, Text, Weighted
+from .reading import NOT_SAID, FactReadings
 from .store import DocumentStore
 
 # most sources, most facts in each: the next comes when half of the answers of one are right
@@ -28,12 +31,16 @@ MOST_ASKED, UNANSWERED_SHARE = 8, 0.15
 SYSTEM_SHARE = 0.4
 LONGEST_TALK = 400  # tokens
 # of what is read from this level on; before it, and for the rest, facts
-OTHERS_FROM, DOCUMENTS_SHARE, NATURAL_SHARE, GREETED_SHARE, ELSEWHERE_SHARE = 3, 0.2, 0.08, 0.04, 0.04
+OTHERS_FROM, DOCUMENTS_SHARE, NATURAL_SHARE = 3, 0.2, 0.05
+ABSENT_SHARE, GREETED_SHARE, ELSEWHERE_SHARE = 0.8, 0.4, 0.3  # of texts about the documents have such a question too
 FOUND_SOURCES = 3  # as guide.json has it
 # what predicting a token counts
 SOURCE_WEIGHT, SOURCE_SHARE, DIGIT_WEIGHT = 0.5, 0.06, 3.0
 FIRST_TOKENS, FIRST_WEIGHT = 3, 2.0  # which sentence it is, is said by its first words
 SOURCES_END = '"""'
+RARE = 3  # times in all sources: more often, and a word does not tell one sentence from the others
+SENTENCE = re.compile(r"(?:\A|\n|(?<=[.?!])\s)(?:- |#+ )?(?=\S)")
+CITED = re.compile(r"(.*) \[(\d)\]", re.DOTALL)
 Said = tuple[str, str]  # a question and its answer
 
 
@@ -47,6 +54,8 @@ class Lessons:
         self._documents = DocumentReadings(_found())
         self._natural = NaturalReadings(data)
         self._opening = tokenizer.convert_tokens_to_ids(rows.MARKER_OPENING)
+        words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        self._bare = [word.removeprefix("Ġ").lower() for word in words]  # a word at a sentence's start and in it
 
     def of_step(self, step: int, level: int, talk_share: float) -> Iterator[Text]:
         """Without end; `talk_share` of the texts are talk."""
@@ -54,8 +63,8 @@ class Lessons:
         while True:
             if dice.random() < talk_share:
                 yield self._talk(dice)
-            elif level >= OTHERS_FROM and (reading := self._other(dice)) is not None:
-                yield self._text(reading.sources, [(reading.question, reading.answer)], dice)
+            elif level >= OTHERS_FROM and (kind := dice.random()) < DOCUMENTS_SHARE + NATURAL_SHARE:
+                yield self._documented(dice) if kind < DOCUMENTS_SHARE else self._people(dice)
             else:
                 yield self._read(dice, level if dice.random() < HARDEST_SHARE else dice.randint(0, level))
 
@@ -76,39 +85,71 @@ class Lessons:
         )
         return self._text(lesson.sources, [(asked.fact.question, asked.answer) for asked in lesson.asked], dice, level)
 
-    def _other(self, dice: random.Random) -> Reading | None:
-        """About the demo documents, sentences that people wrote, or what has nothing to do with its sources."""
-        kind = dice.random()
-        answered = dice.random() >= UNANSWERED_SHARE
-        if kind < DOCUMENTS_SHARE:
-            return self._documents.draw(dice, answered=answered)
-        kind -= DOCUMENTS_SHARE
-        if kind < NATURAL_SHARE:
-            return self._natural.draw(dice, self._facts.shown, answered=answered)
-        kind -= NATURAL_SHARE
-        if kind < GREETED_SHARE:
+    def _documented(self, dice: random.Random) -> Text:
+        """About the demo documents, and what has nothing to do with them."""
+        first = self._documents.draw(dice)
+        others = self._documents.about(first.sources, dice, MOST_ASKED)
+        if dice.random() < ABSENT_SHARE:
+            others.append(self._documents.missing(first.sources, dice))
+        asked = {reading.question: reading.answer for reading in (first, *others)}
+        if dice.random() < GREETED_SHARE:
             question, said, language = self._conversations.small_talk(dice)
-            answer = said.plain(language)
-        elif kind < GREETED_SHARE + ELSEWHERE_SHARE:
+            asked[question] = said.plain(language)
+        if dice.random() < ELSEWHERE_SHARE:
             question, language = self._conversations.elsewhere(dice)
-            answer = NOT_SAID.plain(language)
-        else:
-            return None
-        return Reading(question=question, sources=self._documents.any_sources(dice), answer=answer, language=language)
+            asked[question] = NOT_SAID.plain(language)
+        return self._text(first.sources, dice.sample(list(asked.items()), min(MOST_ASKED, len(asked))), dice)
+
+    def _people(self, dice: random.Random) -> Text:
+        """Sentences and questions that people wrote."""
+        reading = self._natural.draw(dice, self._facts.shown, answered=dice.random() >= UNANSWERED_SHARE)
+        return self._text(reading.sources, [(reading.question, reading.answer)], dice)
 
     def _text(self, sources: Sequence[Shown], asked: Sequence[Said], dice: random.Random, level: int = -1) -> Text:
         """The sources once, and each question as it would stand behind them alone."""
         system = dice.choice(POLITE) if dice.random() < SYSTEM_SHARE else ""
         opening = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
         opening += "<|im_start|>user\n"
-        trunk, branches = "", []
+        trunk, behind = self._parted(opening, asked[0][0], sources)
+        encoded = self._tokenizer(trunk, return_offsets_mapping=True)
+        tokens: list[int] = encoded["input_ids"]
+        starts = [start for start, _ in encoded["offset_mapping"]]
+        branches, taken = [], []
         for question, answer in asked:
-            before, end, behind = f"{opening}{grounded(question, sources)}".rpartition(SOURCES_END)
-            trunk = before + end
-            branches.append(self._branch(f"{behind}<|im_end|>\n<|im_start|>assistant\n", f"{answer}<|im_end|>"))
-        tokens: list[int] = self._tokenizer(trunk)["input_ids"]
+            _, behind = self._parted(opening, question, sources)
+            asking, said = f"{behind}<|im_end|>\n<|im_start|>assistant\n", f"{answer}<|im_end|>"
+            branches.append(self._branch(asking, said))
+            taken.append(self._taken(trunk, starts, tokens, answer, branches[-1]))
         weights = [SOURCE_WEIGHT if dice.random() < SOURCE_SHARE else 0.0 for _ in tokens]
-        return Text(trunk=(tokens, weights), branches=branches, level=level)
+        return Text(
+            trunk=(tokens, weights), branches=branches, taken=taken, starts=_sentences(trunk, starts), level=level
+        )
+
+    def _parted(self, opening: str, question: str, sources: Sequence[Shown]) -> tuple[str, str]:
+        before, end, behind = f"{opening}{grounded(question, sources)}".rpartition(SOURCES_END)
+        return before + end, behind
+
+    def _taken(self, trunk: str, starts: list[int], tokens: list[int], answer: str, branch: Weighted) -> Taken:
+        """Where the answer stands in the sources; one that does not is said to be taken from the very first token."""
+        places = [NOWHERE] * len(branch[0])
+        n_said = sum(weight > 0 for weight in branch[1])
+        cited = CITED.fullmatch(answer)
+        if cited is None:
+            places[-n_said:] = [0] * n_said
+            return Taken(places=places, span=(0, 1), shared=[False] * len(places))
+        sentence, number = cited.groups()
+        source = trunk.index(f"[{number}] ")
+        first = trunk.index(sentence, source)
+        offsets = self._tokenizer(sentence, return_offsets_mapping=True)["offset_mapping"]
+        for place, (start, _) in enumerate(offsets, len(places) - n_said):
+            start += sentence[start] == " "
+            places[place] = bisect_right(starts, first + start) - 1
+        span = (places[-n_said], bisect_right(starts, first + len(sentence) - 1))
+        inside = {self._bare[token] for token in tokens[span[0] : span[1]]}
+        counts = Counter(self._bare[token] for token in tokens)
+        rare = {token for token in inside if counts[token] <= RARE}
+        shared = [self._bare[token] in rare for token in branch[0][: len(places) - n_said]]
+        return Taken(places=places, span=span, shared=shared + [False] * n_said)
 
     def _branch(self, question: str, answer: str) -> Weighted:
         asked: list[int] = self._tokenizer(question)["input_ids"]
@@ -116,6 +157,16 @@ class Lessons:
         weights = [DIGIT_WEIGHT if before == self._opening else 1.0 for before in (0, *said[:-1])]
         weights[:FIRST_TOKENS] = [FIRST_WEIGHT] * min(FIRST_TOKENS, len(said))
         return [*asked, *said], [*[0.0] * len(asked), *weights]
+
+
+def _sentences(trunk: str, starts: list[int]) -> list[int]:
+    """Of each token, the number of the one that its sentence begins with."""
+    begins = {bisect_right(starts, found.end()) - 1 for found in SENTENCE.finditer(trunk)}
+    first, of = 0, []
+    for number in range(len(starts)):
+        first = number if number in begins else first
+        of.append(first)
+    return of
 
 
 def _found() -> dict[str, tuple[Shown, ...]]:
