@@ -1,4 +1,4 @@
-"""LoRA adapters on the finished base, one manner of speaking each."""
+"""LoRA adapters on the finished base, one manner of speaking or one task each."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .conversations import Conversation
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 EVERY_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 CONVERSATIONS, RATE = 24, 3e-3  # per step; peak learning rate
+BATCH_TOKENS = 1024  # with padding: what goes through the model at once
 MakeOptimizer = Callable[[list[torch.nn.Parameter]], tuple[torch.optim.Optimizer, float]]
 
 
@@ -32,6 +33,7 @@ class Plan:
     targets: tuple[str, ...] = EVERY_LINEAR
     steps: int = 80
     conversations: int = CONVERSATIONS  # per step
+    rate: float = RATE
 
 
 def train(
@@ -39,7 +41,7 @@ def train(
 ) -> None:
     """Writes peft's two files to `out`; an adapter that is there already is kept.
 
-    optimize: the optimizer for the weights and its peak learning rate, AdamW if not given.
+    optimize: the optimizer for the weights and its peak learning rate, AdamW at the plan's rate if not given.
     """
     if (out / "adapter_model.safetensors").is_file():
         print(f"{plan.name}: kept", flush=True)
@@ -48,19 +50,23 @@ def train(
     config = LoraConfig(r=plan.rank, lora_alpha=2 * plan.rank, target_modules=list(plan.targets), task_type="CAUSAL_LM")
     model = get_peft_model(LlamaForCausalLM.from_pretrained(base, dtype=torch.float32), config)
     weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer, rate = optimize(weights) if optimize else (torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0), RATE)
+    optimize = optimize or (lambda weights: (torch.optim.AdamW(weights, lr=plan.rate, weight_decay=0.0), plan.rate))
+    optimizer, rate = optimize(weights)
     for step in range(plan.steps):
         optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 10, 2 * (plan.steps - step) / plan.steps)
         dice = random.Random(step)
         drawn = [rows.conversation(plan.draw(dice), tokenizer, 0.0) for _ in range(plan.conversations)]
-        tokens, weight = rows.batch(drawn, tokenizer.pad_token_id)
-        lost = rows.loss(model.get_base_model(), tokens, weight) / weight[:, 1:].sum()
-        lost.backward()
+        whole = sum(sum(weight[1:]) for _, weight in drawn)
+        lost = 0.0
+        for tokens, weight in rows.batches(drawn, tokenizer.pad_token_id, BATCH_TOKENS):
+            part = rows.loss(model.get_base_model(), tokens, weight) / whole
+            part.backward()
+            lost += part.item()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if (step + 1) % 20 == 0:
-            print(f"{plan.name} {step + 1}/{plan.steps}  loss {lost.item():.4f}", flush=True)
+            print(f"{plan.name} {step + 1}/{plan.steps}  loss {lost:.4f}", flush=True)
     _write(model, weights, out)
 
 
@@ -74,5 +80,7 @@ def _write(model: PeftModel, weights: list[torch.nn.Parameter], out: Path) -> No
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, save_embedding_layers=False)
         out.mkdir(parents=True, exist_ok=True)
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            shutil.copyfile(Path(folder) / name, out / name)
+        for name in ("adapter_config.json", "adapter_model.safetensors"):  # the weights last: they say that it is done
+            new = out / f"{name}.new"
+            shutil.copyfile(Path(folder) / name, new)
+            new.replace(out / name)
