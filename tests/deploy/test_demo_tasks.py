@@ -23,6 +23,7 @@ from recipe import banking, held, lora, objects, sari, sentiment, simpler  # noq
 from recipe.folder import BANKING, BANKING_TEST, SIMPLER, TWEETS, TWEETS_TEST, DataFolder  # noqa: E402
 from recipe.held import Held  # noqa: E402
 from recipe.labelled import Example, Labelling, accuracy, apart, macro_f1  # noqa: E402
+from recipe.memory import Memory  # noqa: E402
 from recipe.sari import Simplified  # noqa: E402
 from recipe.tasks import MEASURED, TAUGHT  # noqa: E402
 
@@ -168,7 +169,14 @@ class Wearer:
         self.adapter_on = True
 
 
-def test_an_adapter_is_compared_with_the_base_as_it_is_and_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def memory(folder: Path) -> Memory:
+    (folder / "weights").write_bytes(b"some")
+    return Memory(folder / "answers", [folder / "weights"])
+
+
+def test_an_adapter_is_compared_with_the_base_as_it_is_and_as_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def said(model: Wearer, words: Any, asked: Sequence[Any], *, most_tokens: int) -> list[str]:
         assert [one[-1]["content"] for one in asked] == ["q1", "q2"]
         assert most_tokens == 7
@@ -184,12 +192,24 @@ def test_an_adapter_is_compared_with_the_base_as_it_is_and_as_it_is_told(monkeyp
         most_tokens=7,
         no_model={"score": 0.3},
     )
-    assert held.compare(Wearer(), None, part) == {
+    assert held.compare(Wearer(), None, part, memory(tmp_path)) == {
         "score": 0.9,
         "score, base": 0.1,
         "score, base told to": 0.5,
         "score, no model": 0.3,
     }
+
+
+def test_answers_are_computed_once_for_the_same_weights_and_questions(tmp_path: Path) -> None:
+    asked = [[{"role": "user", "content": "Olá?"}]]
+    first = memory(tmp_path)
+    assert first.recall(asked, 5, "base", lambda: ["ação"]) == ["ação"]
+    assert memory(tmp_path).recall(asked, 5, "base", lambda: ["other"]) == ["ação"]
+    assert first.recall(asked, 6, "base", lambda: ["longer"]) == ["longer"]
+    assert first.recall(asked, 5, "adapter", lambda: ["worn"]) == ["worn"]
+    assert first.recall([*asked, *asked], 5, "base", lambda: ["a", "b"]) == ["a", "b"]
+    (tmp_path / "weights").write_bytes(b"others")
+    assert Memory(tmp_path / "answers", [tmp_path / "weights"]).recall(asked, 5, "base", lambda: ["new"]) == ["new"]
 
 
 def test_every_task_has_a_row_on_the_card() -> None:

@@ -57,7 +57,7 @@ def make(
         lora.train(task.plan(data), base, words, out / "adapters" / task.NAME)
     guide.train(conversations, base, words, out / "adapters" / guide.NAME)
 
-    figures = measure(data, conversations, base, out / "adapters", words)
+    figures = measure(data, conversations, base, out / "adapters", words, work)
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     card.write(figures, CARD, out / "README.md")
     print(json.dumps(figures, indent=2))

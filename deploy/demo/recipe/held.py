@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerFast
 
 from .answers import MAX_NEW_TOKENS, Messages, answers, user
+from .memory import Memory
 
 Scores = dict[str, float]
 
@@ -24,16 +25,17 @@ class Held:
     no_model: Scores = field(default_factory=dict)  # the same scores for what no model is needed for
 
 
-def compare(worn: PeftModel, words: PreTrainedTokenizerFast, held: Held) -> dict[str, float]:
+def compare(worn: PeftModel, words: PreTrainedTokenizerFast, held: Held, memory: Memory) -> dict[str, float]:
     """Each score by its name for the adapter, with ", base" behind it for the base as it is, ", base told to" for the
     base under the instruction, ", no model" where held has that."""
 
-    def said(*before: str) -> Scores:
+    def scores(who: str, *before: str) -> Scores:
         opening: Messages = [{"role": "system", "content": one} for one in before]
         asked = [[*opening, user(text)] for text in held.asked]
-        return held.score(answers(worn, words, asked, most_tokens=held.most_tokens))
+        most = held.most_tokens
+        return held.score(memory.recall(asked, most, who, lambda: answers(worn, words, asked, most_tokens=most)))
 
-    figures = said()
+    figures = scores("adapter")
     with worn.disable_adapter():
-        others = {"base": said(), "base told to": said(held.instruction), "no model": held.no_model}
-    return figures | {f"{name}, {who}": score for who, scores in others.items() for name, score in scores.items()}
+        others = {"base": scores("base"), "base told to": scores("base", held.instruction), "no model": held.no_model}
+    return figures | {f"{name}, {who}": score for who, named in others.items() for name, score in named.items()}

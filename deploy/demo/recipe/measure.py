@@ -19,6 +19,7 @@ from .conversations import CONTENT, Conversation, Conversations
 from .folder import DataFolder
 from .grades import documents, grades
 from .held import compare
+from .memory import Memory
 from .styles import STYLES
 from .tasks import MEASURED
 
@@ -30,7 +31,12 @@ ENGLISH = re.compile(r"\b(the|an|of|is|are|i|you|and|to|in|not|for|with|it|that|
 
 
 def measure(
-    data: DataFolder, conversations: Conversations, base: Path, adapters: Path, words: PreTrainedTokenizerFast
+    data: DataFolder,
+    conversations: Conversations,
+    base: Path,
+    adapters: Path,
+    words: PreTrainedTokenizerFast,
+    work: Path,
 ) -> dict[str, dict[str, float]]:
     """Greedy answers in float32: share said exactly as written, share that shows each adapter's manner, and what
     each task's adapter does on its held-out part."""
@@ -52,7 +58,9 @@ def measure(
     for task in MEASURED:
         model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
         worn = PeftModel.from_pretrained(model, adapters / task.NAME).eval()
-        figures[task.NAME] = figures.get(task.NAME, {}) | compare(worn, words, task.held(data))
+        weights = [base / "model.safetensors", adapters / task.NAME / "adapter_model.safetensors"]
+        memory = Memory(work / "answers", weights)
+        figures[task.NAME] = figures.get(task.NAME, {}) | compare(worn, words, task.held(data), memory)
         print(f"{task.NAME}: measured", flush=True)
     return figures
 
