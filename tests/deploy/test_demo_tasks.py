@@ -8,6 +8,7 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -219,22 +220,65 @@ def test_every_task_has_a_row_on_the_card() -> None:
     assert {task.NAME for task in TAUGHT} == {"sentimento", "banking", "simples"}
 
 
-def test_an_adapter_is_there_as_a_whole_or_not_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def small(tmp_path: Path) -> Any:
+    """A base of one layer: `train` writes an adapter for it, from what `draw` draws."""
     from recipe.tokenizer import committed
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    words, out = committed(), tmp_path / "adapter"
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    words = committed()
     shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **shape)).save_pretrained(tmp_path / "base")
-    draw = Labelling([Example(text="Bom dia!", label="positivo")], "").draw
-    plan = lora.Plan(name="small", draw=draw, rank=2, steps=2, conversations=2, rate=0.1)
+    labelling = Labelling([Example(text="Bom dia!", label="positivo"), Example(text="Não.", label="negativo")], "")
+
+    def train(out: str, *, draw: Any = labelling.draw, work: Path | None = None) -> Path:
+        plan = lora.Plan(name="small", draw=draw, rank=2, steps=6, conversations=2, rate=0.1)
+        lora.train(plan, tmp_path / "base", words, tmp_path / out, work=work)
+        return tmp_path / out / "adapter_model.safetensors"
+
+    return SimpleNamespace(train=train, draw=labelling.draw)
+
+
+def test_an_adapter_is_there_as_a_whole_or_not_at_all(
+    small: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "adapter"
     out.mkdir()
     (out / "adapter_config.json").write_text("half of")  # as a kill between the two files leaves it
-    lora.train(plan, tmp_path / "base", words, out)
+    weights = small.train("adapter")
     assert json.loads((out / "adapter_config.json").read_text())["r"] == 2
     assert sorted(path.name for path in out.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
-    before = (out / "adapter_model.safetensors").read_bytes()
+    before = weights.read_bytes()
     capsys.readouterr()
-    lora.train(plan, tmp_path / "base", words, out)
+    small.train("adapter")
     assert capsys.readouterr().out == "small: kept\n"
-    assert (out / "adapter_model.safetensors").read_bytes() == before
+    assert weights.read_bytes() == before
+
+
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lora, "CHECKPOINT_STEPS", 2)
+    work, drawn_in = tmp_path / "work", []
+
+    def stopping(dice: random.Random) -> Any:
+        drawn_in.append(dice)
+        if len(drawn_in) == 2 * 5:  # in the fifth step
+            raise KeyboardInterrupt
+        return small.draw(dice)
+
+    with pytest.raises(KeyboardInterrupt):
+        small.train("stopped", draw=stopping, work=work)
+    assert len(list(work.iterdir())) == 1
+    steps: list[random.Random] = []
+
+    def counting(dice: random.Random) -> Any:
+        steps.append(dice)
+        return small.draw(dice)
+
+    stopped = small.train("stopped", draw=counting, work=work)
+    assert len(steps) == 2 * 2  # four steps were kept, two were left
+    assert stopped.read_bytes() == small.train("undisturbed").read_bytes()
+    assert list(work.iterdir()) == []

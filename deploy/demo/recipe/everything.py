@@ -54,7 +54,7 @@ def make(
         lora.train(plan, base, words, coins / side)
 
     for task in TAUGHT:
-        lora.train(task.plan(data), base, words, out / "adapters" / task.NAME)
+        lora.train(task.plan(data), base, words, out / "adapters" / task.NAME, work=work)
     guide.train(conversations, base, words, out / "adapters" / guide.NAME)
 
     figures = measure(data, conversations, base, out / "adapters", words, work)

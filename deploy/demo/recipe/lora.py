@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 import tempfile
@@ -19,6 +20,7 @@ from .conversations import Conversation
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 EVERY_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 CONVERSATIONS, RATE = 24, 3e-3  # per step; peak learning rate
+CHECKPOINT_STEPS, DIGEST_LETTERS = 50, 12
 BATCH_TOKENS = 1024  # with padding: what goes through the model at once
 MakeOptimizer = Callable[[list[torch.nn.Parameter]], tuple[torch.optim.Optimizer, float]]
 
@@ -37,11 +39,18 @@ class Plan:
 
 
 def train(
-    plan: Plan, base: Path, tokenizer: PreTrainedTokenizerFast, out: Path, optimize: MakeOptimizer | None = None
+    plan: Plan,
+    base: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    out: Path,
+    optimize: MakeOptimizer | None = None,
+    *,
+    work: Path | None = None,
 ) -> None:
     """Writes peft's two files to `out`; an adapter that is there already is kept.
 
     optimize: the optimizer for the weights and its peak learning rate, AdamW at the plan's rate if not given.
+    work: folder for a checkpoint, from which a training that was stopped goes on; without it, it begins anew.
     """
     if (out / "adapter_model.safetensors").is_file():
         print(f"{plan.name}: kept", flush=True)
@@ -52,7 +61,8 @@ def train(
     weights = [p for p in model.parameters() if p.requires_grad]
     optimize = optimize or (lambda weights: (torch.optim.AdamW(weights, lr=plan.rate, weight_decay=0.0), plan.rate))
     optimizer, rate = optimize(weights)
-    for step in range(plan.steps):
+    checkpoint = _checkpoint(plan, base, work) if work else None
+    for step in range(_resume(checkpoint, weights, optimizer), plan.steps):
         optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 10, 2 * (plan.steps - step) / plan.steps)
         dice = random.Random(step)
         drawn = [rows.conversation(plan.draw(dice), tokenizer, 0.0) for _ in range(plan.conversations)]
@@ -67,7 +77,36 @@ def train(
         optimizer.zero_grad()
         if (step + 1) % 20 == 0:
             print(f"{plan.name} {step + 1}/{plan.steps}  loss {lost:.4f}", flush=True)
+        if checkpoint and (step + 1) % CHECKPOINT_STEPS == 0:
+            _keep(checkpoint, step + 1, weights, optimizer)
     _write(model, weights, out)
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+
+
+def _checkpoint(plan: Plan, base: Path, work: Path) -> Path:
+    """Named by the base's bytes and the plan's figures: a training of another does not go on from it."""
+    digest = hashlib.sha256((base / "model.safetensors").read_bytes())
+    digest.update(repr((plan.rank, plan.targets, plan.steps, plan.conversations, plan.rate)).encode())
+    return work / f"{plan.name}-{digest.hexdigest()[:DIGEST_LETTERS]}.pt"
+
+
+def _resume(checkpoint: Path | None, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
+    """Steps already done."""
+    if checkpoint is None or not checkpoint.is_file():
+        return 0
+    kept = torch.load(checkpoint, weights_only=True)
+    for weight, value in zip(weights, kept["weights"], strict=True):
+        weight.data.copy_(value)
+    optimizer.load_state_dict(kept["optimizer"])
+    return int(kept["step"])
+
+
+def _keep(checkpoint: Path, step: int, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    new = checkpoint.with_suffix(".new")
+    torch.save({"step": step, "weights": [w.data for w in weights], "optimizer": optimizer.state_dict()}, new)
+    new.replace(checkpoint)
 
 
 def _write(model: PeftModel, weights: list[torch.nn.Parameter], out: Path) -> None:
