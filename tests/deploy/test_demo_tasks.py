@@ -158,6 +158,15 @@ def test_an_object_has_exactly_its_keys(said: str, right: bool) -> None:
     assert objects.has_exactly_its_keys(said) is right
 
 
+def test_the_questions_for_objects_are_in_no_training_row(data: DataFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "EVERY", 1)
+    with (data.root / BANKING_TEST).open("a", encoding="utf-8") as rows:
+        rows.write("new  pin?,change_pin\n")
+    asked = objects.held(data).asked
+    assert asked[-2:] == ["Where is my card?", "What fee?"]
+    assert len(asked) > 10  # those of held_out.yaml before them
+
+
 class Wearer:
     """Stands for peft's model."""
 

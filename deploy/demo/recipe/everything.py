@@ -46,16 +46,16 @@ def make(
     for style in STYLES:
         draw = functools.partial(conversations.draw_styled, style=style)
         plan = lora.Plan(name=style, draw=draw, steps=adapter_steps)
-        lora.train(plan, base, words, out / "adapters" / style)
+        lora.train(plan, base, words, out / "adapters" / style, work=work)
     for side, said in COINS.items():
         draw = functools.partial(conversations.draw_fixed, words=said)
         targets = (*lora.ATTENTION, "down_proj")
         plan = lora.Plan(name=side, draw=draw, rank=4, targets=targets, steps=adapter_steps)
-        lora.train(plan, base, words, coins / side)
+        lora.train(plan, base, words, coins / side, work=work)
 
     for task in TAUGHT:
         lora.train(task.plan(data), base, words, out / "adapters" / task.NAME, work=work)
-    guide.train(conversations, base, words, out / "adapters" / guide.NAME)
+    guide.train(conversations, base, words, out / "adapters" / guide.NAME, work)
 
     figures = measure(data, conversations, base, out / "adapters", words, work)
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

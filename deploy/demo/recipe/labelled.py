@@ -22,8 +22,8 @@ class Example:
 
 def apart(taught: Sequence[Example], kept: Sequence[Example]) -> list[Example]:
     """What is taught without the texts that are kept for measuring, in whatever case and spacing they come there."""
-    measured = {_plain(example.text) for example in kept}
-    return [example for example in taught if _plain(example.text) not in measured]
+    measured = {plain(example.text) for example in kept}
+    return [example for example in taught if plain(example.text) not in measured]
 
 
 class Labelling:
@@ -67,5 +67,6 @@ def most_frequent(examples: Sequence[Example]) -> str:
     return Counter(example.label for example in examples).most_common(1)[0][0]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A text by which it is recognized in whatever case and spacing."""
     return " ".join(text.casefold().split())
