@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from .folder import BANKING, BANKING_TEST, DataFolder
 from .held import Held, Scores
-from .labelled import Example, Labelling, accuracy, apart, most_frequent
+from .labelled import CONVERSATIONS, Example, Labelling, accuracy, apart, most_frequent
 from .lora import Plan
 
-NAME, STEPS, RATE = "banking", 120, 3e-3
+NAME, STEPS = "banking", 500
 MOST_LETTERS = 14  # of an intent's name: the model has to write it, so the ones with short names are the subset
 INSTRUCTION = "Answer with the name of the customer's intent, such as card_arrival or change_pin."
 MOST_TOKENS = 12
@@ -17,7 +17,7 @@ MOST_TOKENS = 12
 
 def plan(data: DataFolder) -> Plan:
     """Banking77's train part, of the intents with short names."""
-    return Plan(name=NAME, draw=Labelling(_taught(data), INSTRUCTION).draw, steps=STEPS, rate=RATE)
+    return Plan(name=NAME, draw=Labelling(_taught(data), INSTRUCTION).draw, steps=STEPS, conversations=CONVERSATIONS)
 
 
 def held(data: DataFolder) -> Held:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from .folder import TWEETS, TWEETS_TEST, DataFolder
 from .held import Held, Scores
-from .labelled import Example, Labelling, apart, macro_f1, most_frequent
+from .labelled import CONVERSATIONS, Example, Labelling, apart, macro_f1, most_frequent
 from .lora import Plan
 
-NAME, STEPS, RATE = "sentimento", 200, 3e-3
+NAME, STEPS = "sentimento", 700
 LABELS = {"positive": "positivo", "negative": "negativo", "neutral": "neutro"}
 INSTRUCTION = "Responda com uma palavra, positivo, negativo ou neutro: qual é o sentimento deste texto?"
 MOST_TOKENS = 8  # the longest label has four
@@ -17,7 +17,7 @@ MOST_TOKENS = 8  # the longest label has four
 
 def plan(data: DataFolder) -> Plan:
     """AfriSenti's tweets as they are: its train and dev parts."""
-    return Plan(name=NAME, draw=Labelling(_taught(data), INSTRUCTION).draw, steps=STEPS, rate=RATE)
+    return Plan(name=NAME, draw=Labelling(_taught(data), INSTRUCTION).draw, steps=STEPS, conversations=CONVERSATIONS)
 
 
 def held(data: DataFolder) -> Held:

@@ -14,7 +14,7 @@ from .folder import SIMPLER, DataFolder
 from .held import Held, Scores
 from .lora import Plan
 
-NAME, STEPS, RATE = "simples", 200, 3e-3
+NAME, STEPS, CONVERSATIONS = "simples", 500, 8
 INSTRUCTION = "Escreva esta frase em palavras mais simples."
 INSTRUCTED_SHARE = 0.2  # of conversations that open with a system prompt, this instruction among them
 KEPT_EVERY = 8  # of the articles one in so many is for measuring: the data have no part of their own for it
@@ -24,7 +24,7 @@ Pair = tuple[str, str]  # a sentence, and how an editor simplified it
 
 def plan(data: DataFolder) -> Plan:
     """Sentences of Brazilian news and what an editor made of them."""
-    return Plan(name=NAME, draw=Simplifying(read(data).taught).draw, steps=STEPS, rate=RATE)
+    return Plan(name=NAME, draw=Simplifying(read(data).taught).draw, steps=STEPS, conversations=CONVERSATIONS)
 
 
 def held(data: DataFolder) -> Held:
