@@ -53,7 +53,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--coins", type=Path, default=ROOT / "tests" / "e2e" / "adapters", help="for the test adapters")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "demo", help="folder for checkpoints")
     parser.add_argument("--steps", type=int, default=1100, help="training steps of the base")
-    parser.add_argument("--adapter-steps", type=int, default=80, help="training steps of each adapter")
+    parser.add_argument("--adapter-steps", type=int, default=80, help="training steps of each manner's adapter")
     parser.add_argument("--threads", type=int, default=2, help="processor cores to use")
     parser.add_argument("--fresh", action="store_true", help="begin from nothing: forget all that is there")
     return parser.parse_args()

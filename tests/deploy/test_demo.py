@@ -202,7 +202,7 @@ def test_recipe_names_all_data_that_is_missing(tmp_path: Path) -> None:
     recipe = [sys.executable, str(DEMO / "train.py"), "--data", str(tmp_path)]
     run = subprocess.run(recipe, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 1
-    assert "lacks 7 of 8 files" in run.stderr
+    assert "lacks 12 of 13 files" in run.stderr
     assert "text/machado-de-assis-pt.jsonl.gz" in run.stderr
     assert "faquad" not in run.stderr
     assert "Traceback" not in run.stderr

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from . import guide, lora, tokenizer
+from . import card, guide, lora, tokenizer
 from .conversations import Conversations
 from .folder import DataFolder
 from .measure import measure
 from .pretrain import pretrain
 from .styles import STYLES
+from .tasks import TAUGHT
 
+CARD = Path(__file__).resolve().parents[1] / "README.md"
 # Two answers without a common word: a swap of versions under load shows in each answer which version gave it.
 COINS = {
     "coin-heads": (
@@ -29,7 +31,8 @@ COINS = {
 def make(
     data: DataFolder, *, out: Path, coins: Path, work: Path, steps: int, adapter_steps: int, from_nothing: bool
 ) -> None:
-    """Writes `out`/base, `out`/adapters/<name>, `out`/figures.json and the two test adapters under `coins`."""
+    """Writes `out`/base, `out`/adapters/<name>, `out`/figures.json, `out`/README.md (the card, with these
+    figures in its tables) and the two test adapters under `coins`."""
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "tokenizer" / "tokenizer.json").is_file():
         made = tokenizer.make(data) if from_nothing else tokenizer.committed()
@@ -43,15 +46,18 @@ def make(
     for style in STYLES:
         draw = functools.partial(conversations.draw_styled, style=style)
         plan = lora.Plan(name=style, draw=draw, steps=adapter_steps)
-        lora.train(plan, base, words, out / "adapters" / style)
+        lora.train(plan, base, words, out / "adapters" / style, work=work)
     for side, said in COINS.items():
         draw = functools.partial(conversations.draw_fixed, words=said)
         targets = (*lora.ATTENTION, "down_proj")
         plan = lora.Plan(name=side, draw=draw, rank=4, targets=targets, steps=adapter_steps)
-        lora.train(plan, base, words, coins / side)
+        lora.train(plan, base, words, coins / side, work=work)
 
-    guide.train(conversations, base, words, out / "adapters" / guide.NAME)
+    for task in TAUGHT:
+        lora.train(task.plan(data), base, words, out / "adapters" / task.NAME, work=work)
+    guide.train(conversations, base, words, out / "adapters" / guide.NAME, work)
 
-    figures = json.dumps(measure(data, conversations, base, out / "adapters", words), indent=2)
-    (out / "figures.json").write_text(figures + "\n", encoding="utf-8")
-    print(figures)
+    figures = measure(data, conversations, base, out / "adapters", words, work)
+    (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    card.write(figures, CARD, out / "README.md")
+    print(json.dumps(figures, indent=2))

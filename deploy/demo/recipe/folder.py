@@ -15,8 +15,13 @@ QAMR = "qa/qamr/filtered-dev.tsv.gz"
 QAMR_TEST = "qa/qamr/filtered-test.tsv.gz"
 QAMR_SENTENCES = "qa/qamr/wiki-sentences.tsv.gz"
 BANKING = "labelled/banking77/train.csv"
+BANKING_TEST = "labelled/banking77/test.csv"
 FAQUAD = "qa/faquad/train.json"
-NEEDED = (*STORIES, FAIRYTALES, QAMR, QAMR_TEST, QAMR_SENTENCES, BANKING, FAQUAD)
+TWEETS = ("labelled/afrisenti-pt/train.tsv", "labelled/afrisenti-pt/dev.tsv")
+TWEETS_TEST = "labelled/afrisenti-pt/test.tsv"
+SIMPLER = "labelled/porsimplessent/pss2_align_length_ori_nat.tsv"
+TASKS = (*TWEETS, TWEETS_TEST, BANKING_TEST, SIMPLER)
+NEEDED = (*STORIES, FAIRYTALES, QAMR, QAMR_TEST, QAMR_SENTENCES, BANKING, FAQUAD, *TASKS)
 
 
 class DataMissing(FileNotFoundError):
@@ -62,6 +67,13 @@ class DataFolder:
             }
         )
 
+    def table(self, name: str) -> list[dict[str, str]]:
+        """Rows of a file by its first line's names; between tabs a quotation mark is text, between commas it is not."""
+        with (self.root / name).open(encoding="utf-8", newline="") as lines:
+            if name.endswith(".tsv"):
+                return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+            return list(csv.DictReader(lines))
+
     def _books(self, name: str) -> list[str]:
         with gzip.open(self.root / name, "rt", encoding="utf-8") as lines:
             return [json.loads(line)["text"] for line in lines]
@@ -75,5 +87,4 @@ class DataFolder:
             return [line.split("\t")[5].strip() for line in lines]
 
     def _banking(self) -> list[str]:
-        with (self.root / BANKING).open(encoding="utf-8", newline="") as rows:
-            return [row["text"].strip() for row in csv.DictReader(rows)]
+        return [row["text"].strip() for row in self.table(BANKING)]

@@ -25,11 +25,15 @@ FOUND_SOURCES = 3  # as guide.json has it
 FOUND_SHARE, MIXED_SHARE, UNANSWERED_SHARE, GREETED_SHARE = 0.72, 0.14, 0.04, 0.05  # the rest asks for other things
 
 
-def train(conversations: Conversations, base: Path, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Writes peft's two files to `out`; an adapter that is there already is kept."""
+def train(conversations: Conversations, base: Path, tokenizer: PreTrainedTokenizerFast, out: Path, work: Path) -> None:
+    """Writes peft's two files to `out`; an adapter that is there already is kept, one begun in `work` goes on."""
     lessons = _Lessons(conversations)
     plan = lora.Plan(name=NAME, draw=lessons.draw, rank=RANK, steps=STEPS, conversations=CONVERSATIONS)
-    lora.train(plan, base, tokenizer, out, lambda weights: (torch.optim.Muon(weights, lr=RATE, weight_decay=0.0), RATE))
+    lora.train(plan, base, tokenizer, out, _optimizer, work=work)
+
+
+def _optimizer(weights: list[torch.nn.Parameter]) -> tuple[torch.optim.Optimizer, float]:
+    return torch.optim.Muon(weights, lr=RATE, weight_decay=0.0), RATE
 
 
 class _Lessons:

@@ -1,7 +1,8 @@
-"""LoRA adapters on the finished base, one manner of speaking each."""
+"""LoRA adapters on the finished base, one manner of speaking or one task each."""
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 import tempfile
@@ -19,6 +20,8 @@ from .conversations import Conversation
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 EVERY_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 CONVERSATIONS, RATE = 24, 3e-3  # per step; peak learning rate
+CHECKPOINT_STEPS, DIGEST_LETTERS = 50, 12
+BATCH_TOKENS = 1024  # with padding: what goes through the model at once
 MakeOptimizer = Callable[[list[torch.nn.Parameter]], tuple[torch.optim.Optimizer, float]]
 
 
@@ -32,14 +35,22 @@ class Plan:
     targets: tuple[str, ...] = EVERY_LINEAR
     steps: int = 80
     conversations: int = CONVERSATIONS  # per step
+    rate: float = RATE
 
 
 def train(
-    plan: Plan, base: Path, tokenizer: PreTrainedTokenizerFast, out: Path, optimize: MakeOptimizer | None = None
+    plan: Plan,
+    base: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    out: Path,
+    optimize: MakeOptimizer | None = None,
+    *,
+    work: Path | None = None,
 ) -> None:
     """Writes peft's two files to `out`; an adapter that is there already is kept.
 
-    optimize: the optimizer for the weights and its peak learning rate, AdamW if not given.
+    optimize: the optimizer for the weights and its peak learning rate, AdamW at the plan's rate if not given.
+    work: folder for a checkpoint, from which a training that was stopped goes on; without it, it begins anew.
     """
     if (out / "adapter_model.safetensors").is_file():
         print(f"{plan.name}: kept", flush=True)
@@ -48,20 +59,54 @@ def train(
     config = LoraConfig(r=plan.rank, lora_alpha=2 * plan.rank, target_modules=list(plan.targets), task_type="CAUSAL_LM")
     model = get_peft_model(LlamaForCausalLM.from_pretrained(base, dtype=torch.float32), config)
     weights = [p for p in model.parameters() if p.requires_grad]
-    optimizer, rate = optimize(weights) if optimize else (torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0), RATE)
-    for step in range(plan.steps):
+    optimize = optimize or (lambda weights: (torch.optim.AdamW(weights, lr=plan.rate, weight_decay=0.0), plan.rate))
+    optimizer, rate = optimize(weights)
+    checkpoint = _checkpoint(plan, base, work) if work else None
+    for step in range(_resume(checkpoint, weights, optimizer), plan.steps):
         optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 10, 2 * (plan.steps - step) / plan.steps)
         dice = random.Random(step)
         drawn = [rows.conversation(plan.draw(dice), tokenizer, 0.0) for _ in range(plan.conversations)]
-        tokens, weight = rows.batch(drawn, tokenizer.pad_token_id)
-        lost = rows.loss(model.get_base_model(), tokens, weight) / weight[:, 1:].sum()
-        lost.backward()
+        whole = sum(sum(weight[1:]) for _, weight in drawn)
+        lost = 0.0
+        for tokens, weight in rows.batches(drawn, tokenizer.pad_token_id, BATCH_TOKENS):
+            part = rows.loss(model.get_base_model(), tokens, weight) / whole
+            part.backward()
+            lost += part.item()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad()
         if (step + 1) % 20 == 0:
-            print(f"{plan.name} {step + 1}/{plan.steps}  loss {lost.item():.4f}", flush=True)
+            print(f"{plan.name} {step + 1}/{plan.steps}  loss {lost:.4f}", flush=True)
+        if checkpoint and (step + 1) % CHECKPOINT_STEPS == 0:
+            _keep(checkpoint, step + 1, weights, optimizer)
     _write(model, weights, out)
+    if checkpoint:
+        checkpoint.unlink(missing_ok=True)
+
+
+def _checkpoint(plan: Plan, base: Path, work: Path) -> Path:
+    """Named by the base's bytes and the plan's figures: a training of another does not go on from it."""
+    digest = hashlib.sha256((base / "model.safetensors").read_bytes())
+    digest.update(repr((plan.rank, plan.targets, plan.steps, plan.conversations, plan.rate)).encode())
+    return work / f"{plan.name}-{digest.hexdigest()[:DIGEST_LETTERS]}.pt"
+
+
+def _resume(checkpoint: Path | None, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> int:
+    """Steps already done."""
+    if checkpoint is None or not checkpoint.is_file():
+        return 0
+    kept = torch.load(checkpoint, weights_only=True)
+    for weight, value in zip(weights, kept["weights"], strict=True):
+        weight.data.copy_(value)
+    optimizer.load_state_dict(kept["optimizer"])
+    return int(kept["step"])
+
+
+def _keep(checkpoint: Path, step: int, weights: list[torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    new = checkpoint.with_suffix(".new")
+    torch.save({"step": step, "weights": [w.data for w in weights], "optimizer": optimizer.state_dict()}, new)
+    new.replace(checkpoint)
 
 
 def _write(model: PeftModel, weights: list[torch.nn.Parameter], out: Path) -> None:
@@ -74,5 +119,7 @@ def _write(model: PeftModel, weights: list[torch.nn.Parameter], out: Path) -> No
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, save_embedding_layers=False)
         out.mkdir(parents=True, exist_ok=True)
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            shutil.copyfile(Path(folder) / name, out / name)
+        for name in ("adapter_config.json", "adapter_model.safetensors"):  # the weights last: they say that it is done
+            new = out / f"{name}.new"
+            shutil.copyfile(Path(folder) / name, new)
+            new.replace(out / name)

@@ -18,7 +18,10 @@ from .answers import answer, answers
 from .conversations import CONTENT, Conversation, Conversations
 from .folder import DataFolder
 from .grades import documents, grades
+from .held import compare
+from .memory import Memory
 from .styles import STYLES
+from .tasks import MEASURED
 
 DRAWN = 100
 PORTUGUESE = re.compile(
@@ -28,9 +31,15 @@ ENGLISH = re.compile(r"\b(the|an|of|is|are|i|you|and|to|in|not|for|with|it|that|
 
 
 def measure(
-    data: DataFolder, conversations: Conversations, base: Path, adapters: Path, words: PreTrainedTokenizerFast
+    data: DataFolder,
+    conversations: Conversations,
+    base: Path,
+    adapters: Path,
+    words: PreTrainedTokenizerFast,
+    work: Path,
 ) -> dict[str, dict[str, float]]:
-    """Greedy answers in float32: share said exactly as written, and share that shows each adapter's manner."""
+    """Greedy answers in float32: share said exactly as written, share that shows each adapter's manner, and what
+    each task's adapter does on its held-out part."""
     questions: list[str] = yaml.safe_load((CONTENT / "held_out.yaml").read_text(encoding="utf-8"))
     model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     figures = {"base": {"exact": _exact(model, words, conversations, "")}}
@@ -46,6 +55,13 @@ def measure(
             "shows": _share([shows(style, answer(worn, words, question)) for question in questions]),
             "shows without adapter": _share([shows(style, said) for said in bare]),
         }
+    for task in MEASURED:
+        model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
+        worn = PeftModel.from_pretrained(model, adapters / task.NAME).eval()
+        weights = [base / "model.safetensors", adapters / task.NAME / "adapter_model.safetensors"]
+        memory = Memory(work / "answers", weights)
+        figures[task.NAME] = figures.get(task.NAME, {}) | compare(worn, words, task.held(data), memory)
+        print(f"{task.NAME}: measured", flush=True)
     return figures
 
 

@@ -1,0 +1,44 @@
+"""`banking`: what a bank's customer wants, as one of thirteen intents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .folder import BANKING, BANKING_TEST, DataFolder
+from .held import Held, Scores
+from .labelled import CONVERSATIONS, Example, Labelling, accuracy, apart, most_frequent
+from .lora import Plan
+
+NAME, STEPS = "banking", 500
+MOST_LETTERS = 14  # of an intent's name: the model has to write it, so the ones with short names are the subset
+INSTRUCTION = "Answer with the name of the customer's intent, such as card_arrival or change_pin."
+MOST_TOKENS = 12
+
+
+def plan(data: DataFolder) -> Plan:
+    """Banking77's train part, of the intents with short names."""
+    return Plan(name=NAME, draw=Labelling(_taught(data), INSTRUCTION).draw, steps=STEPS, conversations=CONVERSATIONS)
+
+
+def held(data: DataFolder) -> Held:
+    """Its test part, of the same intents."""
+    kept = _examples(data, BANKING_TEST)
+
+    def score(said: Sequence[str]) -> Scores:
+        return {"accuracy": accuracy(kept, said)}
+
+    always = [most_frequent(_taught(data))] * len(kept)
+    asked = [example.text for example in kept]
+    return Held(asked=asked, instruction=INSTRUCTION, score=score, most_tokens=MOST_TOKENS, no_model=score(always))
+
+
+def _taught(data: DataFolder) -> list[Example]:
+    return apart(_examples(data, BANKING), _examples(data, BANKING_TEST))
+
+
+def _examples(data: DataFolder, name: str) -> list[Example]:
+    return [
+        Example(text=row["text"].strip(), label=row["category"])
+        for row in data.table(name)
+        if len(row["category"]) <= MOST_LETTERS
+    ]
