@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,19 @@ import pytest
 from numpy.typing import NDArray
 
 from retrieval.index import dense_state, faiss_index
-from retrieval.index.base import VectorIndex
+from retrieval.index.base import Names, VectorIndex
 from retrieval.index.dense import DenseIndex
 from retrieval.index.exact import ExactIndex
 from retrieval.index.faiss_index import HnswIndex
+from retrieval.index.graphs import FaissGraphs, Graphs
 from retrieval.index.selection import Selection
+from tests.retrieval.index.milvus_lite import MilvusLite, skip_without_milvus
 
 SCIFACT = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "retrieval" / "scifact"
 DIMENSIONS = 48
 ROWS = 6_000
 INDEXES: dict[str, Callable[[int], VectorIndex]] = {"exact": ExactIndex, "hnsw": HnswIndex}
+KINDS = [*INDEXES, "milvus"]
 
 
 def clustered(n: int, *, seed: int, centres: int = 0) -> NDArray[np.float32]:
@@ -36,9 +40,30 @@ VECTORS = clustered(ROWS, seed=1)
 QUERIES = np.concatenate([clustered(40, seed=2), clustered(10, seed=3, centres=4)])  # some are about something else
 
 
-@pytest.fixture(scope="module", params=INDEXES)
+@pytest.fixture(scope="module")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Graphs]]:
+    """The graphs of a store in Milvus Lite, by its id."""
+    skip_without_milvus()
+    from retrieval.index.milvus_index import MilvusVectors
+    from retrieval.index.milvus_service import Milvus
+
+    lite = MilvusLite(tmp_path_factory.mktemp("milvus"))
+    vectors = MilvusVectors(Milvus(lite.url))
+    yield lambda store_id: vectors.graphs(store_id, "0" * 16)
+    vectors.close()
+    lite.stop()
+
+
+def empty(kind: str, request: pytest.FixtureRequest, store_id: str) -> VectorIndex:
+    if kind != "milvus":
+        return INDEXES[kind](DIMENSIONS)
+    graphs: Graphs = request.getfixturevalue("milvus")(store_id)
+    return graphs.new(DIMENSIONS)
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def index(request: pytest.FixtureRequest) -> VectorIndex:
-    index = INDEXES[request.param](DIMENSIONS)
+    index = empty(request.param, request, "vs_contract")
     for start in range(0, ROWS, 1_000):
         index.add(VECTORS[start : start + 1_000])
     return index
@@ -99,31 +124,50 @@ def test_cosines_and_copies_of_any_rows(index: VectorIndex) -> None:
     assert index.vectors(none).shape == (0, DIMENSIONS)
 
 
-@pytest.mark.parametrize("kind", INDEXES)
-def test_an_empty_index(kind: str) -> None:
-    index = INDEXES[kind](DIMENSIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_have_their_numbers_whatever_they_are_called(kind: str, request: pytest.FixtureRequest) -> None:
+    index = empty(kind, request, "vs_names")
+    keys = np.random.default_rng(6).permutation(600)
+    for some in (slice(0, 400), slice(400, 600)):
+        index.add(VECTORS[:600][some], Names(keys[some], keys[some] // 6))
+    allowed = np.arange(600) % 5 > 0
+    for query in QUERIES[:10]:
+        found = index.search(query, 10, allowed)
+        assert found is not None
+        expected = [row for row in np.argsort(-(VECTORS[:600] @ query)) if allowed[row]][:10]
+        assert len({*found.ids.tolist()} & {*expected}) >= 9
+    rows = np.array([0, 399, 400, 599])
+    np.testing.assert_array_equal(index.vectors(rows), VECTORS[rows])
+    np.testing.assert_allclose(index.cosines(QUERIES[0], rows), VECTORS[rows] @ QUERIES[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_index(kind: str, request: pytest.FixtureRequest) -> None:
+    index = empty(kind, request, "vs_empty000")
     assert len(index) == 0
     found = index.search(QUERIES[0], 10, np.zeros(0, dtype=np.bool_))
     assert found is not None
     assert len(found.ids) == 0
 
 
-# The index of a store, whichever of the two is behind it
+# The index of a store, whichever of them is behind it
 
 
-@pytest.fixture(params=["exact", "graph", "graph and tail"])
+@pytest.fixture(params=["exact", "graph", "graph and tail", "milvus and tail"])
 def dense(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> DenseIndex:
     """All vectors as chunks of two windows, three chunks a file."""
     monkeypatch.setattr("retrieval.index.dense.GRAPH_ROWS", 10**9 if request.param == "exact" else 1_000)
     monkeypatch.setattr(dense_state, "EXACT_ROWS", 500)
     monkeypatch.setattr(dense_state, "EXACT_ROWS_PER_ROOT", 0)
-    index = DenseIndex(DIMENSIONS)
-    cut = ROWS if request.param != "graph and tail" else ROWS - 996
+    kind, _, tail = request.param.partition(" and ")
+    graphs = request.getfixturevalue("milvus")(f"vs_{os.urandom(8).hex()}") if kind == "milvus" else FaissGraphs()
+    index = DenseIndex(DIMENSIONS, graphs)
+    cut = ROWS - 996 if tail else ROWS
     rows = np.arange(ROWS)
-    index.add(rows[:cut] // 2, rows[:cut] // 6, VECTORS[:cut])
+    index.add(rows[:cut] // 2, rows[:cut] // 6, VECTORS[:cut], rows[:cut])
     index.tend()
-    index.add(rows[cut:] // 2, rows[cut:] // 6, VECTORS[cut:])
-    assert index.kind == ("exact" if request.param == "exact" else "hnsw")
+    index.add(rows[cut:] // 2, rows[cut:] // 6, VECTORS[cut:], rows[cut:])
+    assert index.kind == {"exact": "exact", "graph": "hnsw", "milvus": "milvus"}[kind]
     return index
 
 

@@ -1,0 +1,236 @@
+"""A Milvus cluster, or a Milvus Lite file: its calls with our errors, and a pause after one that failed.
+
+    milvus://host:19530/database      a cluster; https://… with TLS
+    /path/vectors.db                  Milvus Lite, of one process: for development and tests
+
+`?index=` chooses how Milvus searches: HNSW (a cluster's, unless named), DISKANN, AUTOINDEX, or FLAT, which compares all
+and is Milvus Lite's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import grpc
+import numpy as np
+import pymilvus
+from numpy.typing import NDArray
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from retrieval.errors import VectorsUnavailable
+from retrieval.index.base import Ids, Names, Vector, Vectors
+from retrieval.index.damage import VectorsDamaged
+
+logger = logging.getLogger(__name__)
+logging.getLogger(pymilvus.__name__).setLevel(logging.CRITICAL)  # every error is told by ours, with what it meant
+
+TIMEOUT_SECONDS = 5.0  # of a search
+WRITE_SECONDS = 60.0  # of a call that changes something
+PAUSE_SECONDS = 5.0  # after a call that failed, in which none is tried: searches need not wait for each
+NOT_FOUND = 100  # Milvus's code for a collection that is not there
+INDEXES: dict[str, dict[str, int]] = {
+    "HNSW": {"M": 32, "efConstruction": 100},
+    "DISKANN": {},
+    "AUTOINDEX": {},
+    "FLAT": {},
+}
+MARK = -1  # the key of the entity that says how far its collection is; its group is the generation
+MARKED_KEY = -2  # … and this one's the key within that generation
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a URL or path means."""
+
+    uri: str  # as pymilvus has it
+    database: str
+    index: str  # of INDEXES
+
+
+def parse_address(url: str) -> Address:
+    """Raises ValueError for anything that is no address of ours; its message repeats no password."""
+    if "://" not in url:
+        path, _, query = url.partition("?")
+        if not path.endswith(".db"):
+            raise ValueError(f"{path!r} is neither milvus://HOST:PORT nor http(s)://… nor a path that ends in .db")
+        return Address(path, "", _index(query, "FLAT"))
+    parts = urlsplit(url)
+    if parts.scheme not in ("milvus", "http", "https") or not parts.hostname:
+        raise ValueError(f"an address of Milvus is milvus://HOST:PORT, http(s)://… or a path, not {parts.scheme}://…")
+    if "@" in parts.netloc:
+        raise ValueError("a user and password belong into MANYHATS_VECTOR_TOKEN, as user:password")
+    scheme = "https" if parts.scheme == "https" else "http"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    uri = f"{scheme}://{host}:{parts.port or (443 if scheme == 'https' else 19530)}"
+    return Address(uri, parts.path.strip("/"), _index(parts.query, "HNSW"))
+
+
+class Milvus:
+    """One address. Any thread may call it; it connects with the first call, so that nobody waits for it at start."""
+
+    def __init__(self, url: str, token: str = "", *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Raises ValueError for an address that is none. token: `user:password`, or an API key."""
+        self.address = parse_address(url)
+        self.clock = clock
+        self._token = token
+        self._client: MilvusClient | None = None
+        self._turn = threading.Lock()  # of those who connect
+        self._paused_until = -np.inf
+
+    def call(self, method: str, *args: Any, seconds: float = TIMEOUT_SECONDS, **kwargs: Any) -> Any:
+        """A method of pymilvus's client.
+
+        Raises VectorsDamaged where the collection is not there, and VectorsUnavailable for all else that went wrong.
+        """
+        if self.clock() < self._paused_until:
+            raise VectorsUnavailable("Milvus has not answered just now; try again in a few seconds")
+        try:
+            return getattr(self._connected(), method)(*args, timeout=seconds, **kwargs)
+        except MilvusException as error:
+            if error.code == NOT_FOUND:
+                raise VectorsDamaged(f"Milvus: {error.message}") from error
+            raise self._failed(error) from error
+        except (grpc.RpcError, grpc.FutureTimeoutError, OSError) as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Let go the connection; the next call makes another."""
+        with self._turn:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    # Collections
+
+    def collections(self, prefix: str) -> list[str]:
+        """Those whose names begin like that, ascending."""
+        return sorted(name for name in self.call("list_collections") if name.startswith(prefix))
+
+    def create(self, collection: str, dimensions: int) -> None:
+        """An empty collection, ready to be searched."""
+        schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
+        schema.add_field("window", DataType.INT64, is_primary=True)
+        schema.add_field("attachment", DataType.INT64)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimensions)
+        indexes = MilvusClient.prepare_index_params()
+        kind = self.address.index
+        indexes.add_index("vector", index_type=kind, metric_type="IP", params=INDEXES[kind])
+        indexes.add_index("attachment", index_type="INVERTED")
+        # One shard, so that all see a mark after what it is about.
+        self.call(
+            "create_collection",
+            collection,
+            schema=schema,
+            index_params=indexes,
+            num_shards=1,
+            consistency_level="Bounded",
+            seconds=WRITE_SECONDS,
+        )
+
+    def load(self, collection: str) -> None:
+        """Have it ready to be searched; nothing happens where it is."""
+        self.call("load_collection", collection, seconds=WRITE_SECONDS)
+
+    def drop(self, collection: str) -> None:
+        """Remove it; nothing happens where there is none."""
+        try:
+            self.call("drop_collection", collection, seconds=WRITE_SECONDS)
+        except VectorsDamaged:
+            return
+
+    # Entities
+
+    def put(self, collection: str, names: Names, vectors: Vectors) -> None:
+        """Add entities, or write the same once more."""
+        rows = zip(names.keys.tolist(), names.groups.tolist(), vectors, strict=True)
+        data = [{"window": key, "attachment": group, "vector": vector} for key, group, vector in rows]
+        self.call("upsert", collection, data, seconds=WRITE_SECONDS)
+
+    def remove_groups(self, collection: str, groups: Ids) -> None:
+        """Remove all entities of these groups; marks stay."""
+        condition = f"window >= 0 and attachment in {groups.tolist()}"
+        self.call("delete", collection, filter=condition, seconds=WRITE_SECONDS)
+
+    def nearest(
+        self, collection: str, query: Vector, k: int, *, width: int, condition: str = "", strong: bool = False
+    ) -> tuple[Ids, NDArray[np.float32]]:
+        """The k nearest entities as (keys, cosines), best first; width: how many a graph looks at on its way."""
+        index = self.address.index
+        parameters = {"HNSW": {"ef": width}, "DISKANN": {"search_list": width}}.get(index, {})
+        (hits,) = self.call(
+            "search",
+            collection,
+            data=[query],
+            anns_field="vector",
+            limit=k,
+            filter=condition,
+            search_params={"metric_type": "IP", "params": parameters},
+            consistency_level=_consistency(strong),
+        )
+        keys = np.fromiter((hit["window"] for hit in hits), dtype=np.int64, count=len(hits))
+        return keys, np.fromiter((hit["distance"] for hit in hits), dtype=np.float32, count=len(hits))
+
+    def vectors(self, collection: str, keys: Sequence[int], *, strong: bool = False) -> dict[int, Vector]:
+        """The vectors of those that are there."""
+        rows = self._rows(collection, keys, ["window", "vector"], strong=strong)
+        return {int(row["window"]): np.asarray(row["vector"], dtype=np.float32) for row in rows}
+
+    def groups(self, collection: str, keys: Sequence[int]) -> dict[int, int]:
+        """The groups of those that are there, as of now."""
+        rows = self._rows(collection, keys, ["window", "attachment"], strong=True)
+        return {int(row["window"]): int(row["attachment"]) for row in rows}
+
+    def count(self, collection: str) -> int:
+        """How many entities there are now, but for marks."""
+        (row,) = self.call(
+            "query", collection, filter="window >= 0", output_fields=["count(*)"], consistency_level=_consistency(True)
+        )
+        return int(row["count(*)"])
+
+    def _rows(self, collection: str, keys: Sequence[int], fields: list[str], *, strong: bool) -> list[dict[str, Any]]:
+        if not keys:
+            return []
+        found: list[dict[str, Any]] = self.call(
+            "query",
+            collection,
+            filter=f"window in {list(keys)}",
+            output_fields=fields,
+            consistency_level=_consistency(strong),
+        )
+        return found
+
+    def _connected(self) -> MilvusClient:
+        with self._turn:
+            if self._client is None:
+                self._client = MilvusClient(
+                    self.address.uri, token=self._token, db_name=self.address.database, timeout=TIMEOUT_SECONDS
+                )
+            return self._client
+
+    def _failed(self, error: Exception) -> VectorsUnavailable:
+        self._paused_until = self.clock() + PAUSE_SECONDS
+        message = error.message if isinstance(error, MilvusException) else f"{type(error).__name__}: {error}"
+        logger.warning("Milvus at %s does not answer: %s", self.address.uri, message)
+        return VectorsUnavailable("Milvus does not answer; the server's log says why")
+
+
+def _consistency(strong: bool) -> str:
+    """Strong sees everything that was acknowledged; Bounded may lack the last seconds, and waits for nothing."""
+    return "Strong" if strong else "Bounded"
+
+
+def _index(query: str, usual: str) -> str:
+    fields = parse_qs(query, keep_blank_values=True)
+    unknown = sorted(set(fields) - {"index"})
+    if unknown:
+        raise ValueError(f"an address of Milvus takes ?index=…, and not {', '.join(unknown)}")
+    (index,) = fields.get("index", [usual])[-1:]
+    if index.upper() not in INDEXES:
+        raise ValueError(f"no index {index!r}; known: {', '.join(INDEXES)}")
+    return index.upper()
