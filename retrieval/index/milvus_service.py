@@ -33,7 +33,7 @@ logging.getLogger(pymilvus.__name__).setLevel(logging.CRITICAL)  # every error i
 TIMEOUT_SECONDS = 5.0  # of a search
 WRITE_SECONDS = 60.0  # of a call that changes something
 PAUSE_SECONDS = 5.0  # after a call that failed, in which none is tried: searches need not wait for each
-NOT_FOUND = 100  # Milvus's code for a collection that is not there
+NOT_FOUND, NOT_LOADED = 100, 101  # Milvus's codes for a collection that is not there, or is not ready to be searched
 INDEXES: dict[str, dict[str, int]] = {
     "HNSW": {"M": 32, "efConstruction": 100},
     "DISKANN": {},
@@ -91,7 +91,14 @@ class Milvus:
         if self.clock() < self._paused_until:
             raise VectorsUnavailable("Milvus has not answered just now; try again in a few seconds")
         try:
-            return getattr(self._connected(), method)(*args, timeout=seconds, **kwargs)
+            client = self._connected()
+            try:
+                return getattr(client, method)(*args, timeout=seconds, **kwargs)
+            except MilvusException as error:
+                if error.code != NOT_LOADED:
+                    raise
+                client.load_collection(args[0], timeout=seconds)  # as after a start of Milvus Lite
+                return getattr(client, method)(*args, timeout=seconds, **kwargs)
         except MilvusException as error:
             if error.code == NOT_FOUND:
                 raise VectorsDamaged(f"Milvus: {error.message}") from error
