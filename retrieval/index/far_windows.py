@@ -102,7 +102,7 @@ class FarWindows:
         """Which windows are in the graph; one that has lost some, or is of another life of the database, is removed."""
         marked, key = graph.marked()
         earlier = windows.generations < marked
-        there = earlier | ((windows.generations == marked) & (windows.ids <= key))
+        there: NDArray[np.bool_] = earlier | ((windows.generations == marked) & (windows.ids <= key))
         expected = windows.ids[there]
         sample = np.union1d(np.intersect1d(suspects, expected), _sample(expected))
         ahead = marked > generation

@@ -1,11 +1,4 @@
-"""A Milvus cluster, or a Milvus Lite file: its calls with our errors, and a pause after one that failed.
-
-    milvus://host:19530/database      a cluster; https://… with TLS
-    /path/vectors.db                  Milvus Lite, of one process: for development and tests
-
-`?index=` chooses how Milvus searches: HNSW (a cluster's, unless named), DISKANN, AUTOINDEX, or FLAT, which compares all
-and is Milvus Lite's.
-"""
+"""A Milvus cluster, or a Milvus Lite file: its calls with our errors, and a pause after one that failed."""
 
 from __future__ import annotations
 
@@ -13,9 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import grpc
 import numpy as np
@@ -26,6 +17,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 from retrieval.errors import VectorsUnavailable
 from retrieval.index.base import Ids, Names, Vector, Vectors
 from retrieval.index.damage import VectorsDamaged
+from retrieval.index.milvus_address import parse_address
 
 logger = logging.getLogger(__name__)
 logging.getLogger(pymilvus.__name__).setLevel(logging.CRITICAL)  # every error is told by ours, with what it meant
@@ -34,41 +26,14 @@ TIMEOUT_SECONDS = 5.0  # of a search
 WRITE_SECONDS = 60.0  # of a call that changes something
 PAUSE_SECONDS = 5.0  # after a call that failed, in which none is tried: searches need not wait for each
 NOT_FOUND, NOT_LOADED = 100, 101  # Milvus's codes for a collection that is not there, or is not ready to be searched
-INDEXES: dict[str, dict[str, int]] = {
-    "HNSW": {"M": 32, "efConstruction": 100},
-    "DISKANN": {},
-    "AUTOINDEX": {},
-    "FLAT": {},
+CHANNEL = {  # found again within a second; gRPC's own waits grow to two minutes
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 1_000,
 }
+INDEX_PARAMETERS = {"HNSW": {"M": 32, "efConstruction": 100}}
 MARK = -1  # the key of the entity that says how far its collection is; its group is the generation
 MARKED_KEY = -2  # … and this one's the key within that generation
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """What a URL or path means."""
-
-    uri: str  # as pymilvus has it
-    database: str
-    index: str  # of INDEXES
-
-
-def parse_address(url: str) -> Address:
-    """Raises ValueError for anything that is no address of ours; its message repeats no password."""
-    if "://" not in url:
-        path, _, query = url.partition("?")
-        if not path.endswith(".db"):
-            raise ValueError(f"{path!r} is neither milvus://HOST:PORT nor http(s)://… nor a path that ends in .db")
-        return Address(path, "", _index(query, "FLAT"))
-    parts = urlsplit(url)
-    if parts.scheme not in ("milvus", "http", "https") or not parts.hostname:
-        raise ValueError(f"an address of Milvus is milvus://HOST:PORT, http(s)://… or a path, not {parts.scheme}://…")
-    if "@" in parts.netloc:
-        raise ValueError("a user and password belong into MANYHATS_VECTOR_TOKEN, as user:password")
-    scheme = "https" if parts.scheme == "https" else "http"
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    uri = f"{scheme}://{host}:{parts.port or (443 if scheme == 'https' else 19530)}"
-    return Address(uri, parts.path.strip("/"), _index(parts.query, "HNSW"))
 
 
 class Milvus:
@@ -127,7 +92,7 @@ class Milvus:
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimensions)
         indexes = MilvusClient.prepare_index_params()
         kind = self.address.index
-        indexes.add_index("vector", index_type=kind, metric_type="IP", params=INDEXES[kind])
+        indexes.add_index("vector", index_type=kind, metric_type="IP", params=INDEX_PARAMETERS.get(kind, {}))
         indexes.add_index("attachment", index_type="INVERTED")
         # One shard, so that all see a mark after what it is about.
         self.call(
@@ -216,7 +181,11 @@ class Milvus:
         with self._turn:
             if self._client is None:
                 self._client = MilvusClient(
-                    self.address.uri, token=self._token, db_name=self.address.database, timeout=TIMEOUT_SECONDS
+                    self.address.uri,
+                    token=self._token,
+                    db_name=self.address.database,
+                    timeout=TIMEOUT_SECONDS,
+                    grpc_options=CHANNEL,
                 )
             return self._client
 
@@ -230,14 +199,3 @@ class Milvus:
 def _consistency(strong: bool) -> str:
     """Strong sees everything that was acknowledged; Bounded may lack the last seconds, and waits for nothing."""
     return "Strong" if strong else "Bounded"
-
-
-def _index(query: str, usual: str) -> str:
-    fields = parse_qs(query, keep_blank_values=True)
-    unknown = sorted(set(fields) - {"index"})
-    if unknown:
-        raise ValueError(f"an address of Milvus takes ?index=…, and not {', '.join(unknown)}")
-    (index,) = fields.get("index", [usual])[-1:]
-    if index.upper() not in INDEXES:
-        raise ValueError(f"no index {index!r}; known: {', '.join(INDEXES)}")
-    return index.upper()
