@@ -270,16 +270,16 @@ class Searcher:
         self, question: Question, index: StoreIndex, depth: int, chosen: Filter | None
     ) -> tuple[list[Candidate], float]:
         """As `candidates`; an index that turns out to be damaged is made anew first."""
-        words, dense = index.lexical, index.dense
+        words, vectors = index.lexical, index.vectors
         try:
-            return _by_what_is_there(question, index, dense, depth, chosen)
+            return _by_what_is_there(question, index, vectors, depth, chosen)
         except VectorsDamaged as error:
-            index.renew_vectors(dense, error)
+            index.renew_vectors(vectors[0], error)
         except IndexDamaged as error:
             logger.warning("the lexical index of %s is damaged and is made anew: %s", index.store_id, error)
             index.renew(words)
         self._tending.soon(index)
-        return _by_what_is_there(question, index, index.dense, depth, chosen)
+        return _by_what_is_there(question, index, index.vectors, depth, chosen)
 
     def _joined(self, found: Sequence[Candidate], store_ids: set[str], chosen: Filter | None, k: int) -> list[Hit]:
         """The first k candidates that are really there, as the database has them now."""
@@ -315,13 +315,21 @@ class Searcher:
 
 
 def _by_what_is_there(
-    question: Question, index: StoreIndex, dense: DenseIndex | None, depth: int, chosen: Filter | None
+    question: Question,
+    index: StoreIndex,
+    vectors: tuple[DenseIndex | None, str | None],
+    depth: int,
+    chosen: Filter | None,
 ) -> tuple[list[Candidate], float]:
-    """As `candidates`; by the words alone while vectors are out of reach, unless these alone were asked for."""
+    """As `candidates`; by the words alone while vectors are out of reach, unless these alone were asked for.
+
+    vectors: the index's, of one moment.
+    """
+    dense, awaited = vectors
     try:
-        if question.ranker == "dense" and index.awaited is not None:
+        if question.ranker == "dense" and awaited is not None:
             raise VectorsUnavailable(
-                f"the vectors of vector store {index.store_id!r} cannot be searched now: {index.awaited}"
+                f"the vectors of vector store {index.store_id!r} cannot be searched now: {awaited}"
             )
         return candidates(question, index, dense, depth, index.selection(chosen))
     except VectorsUnavailable:

@@ -108,6 +108,9 @@ class FarWindows:
         ahead = marked > generation
         if not ahead and graph.count() >= len(expected) and not len(graph.lost(sample)):
             return there
+        state = self._changes.state(self._store_id)
+        if state is None or state.generation != generation:  # what is missing may have been removed since
+            raise VectorsUnavailable(f"the files of vector store {self._store_id!r} are being changed; try again")
         logger.warning(
             "the vectors of %s are not all where they were put, and are brought anew: %s",
             self._store_id,

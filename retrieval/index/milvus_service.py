@@ -31,6 +31,7 @@ CHANNEL = {  # found again within a second; gRPC's own waits grow to two minutes
     "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1_000,
 }
+LITE_CHANNEL = {"grpc.keepalive_time_ms": 600_000}  # its server hangs up on who asks often whether it is there
 INDEX_PARAMETERS = {"HNSW": {"M": 32, "efConstruction": 100}}
 MARK = -1  # the key of the entity that says how far its collection is; its group is the generation
 MARKED_KEY = -2  # … and this one's the key within that generation
@@ -105,9 +106,9 @@ class Milvus:
             seconds=WRITE_SECONDS,
         )
 
-    def load(self, collection: str) -> None:
+    def load(self, collection: str, *, seconds: float = WRITE_SECONDS) -> None:
         """Have it ready to be searched; nothing happens where it is."""
-        self.call("load_collection", collection, seconds=WRITE_SECONDS)
+        self.call("load_collection", collection, seconds=seconds)
 
     def drop(self, collection: str) -> None:
         """Remove it; nothing happens where there is none."""
@@ -185,7 +186,7 @@ class Milvus:
                     token=self._token,
                     db_name=self.address.database,
                     timeout=TIMEOUT_SECONDS,
-                    grpc_options=CHANNEL,
+                    grpc_options=CHANNEL if "://" in self.address.uri else CHANNEL | LITE_CHANNEL,
                 )
             return self._client
 

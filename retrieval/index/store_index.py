@@ -58,8 +58,8 @@ class StoreIndex:
         self._fingerprint = fingerprint
         self._begun = False
         self._far = None if graphs is None else FarWindows(store_id, changes, graphs, fingerprint)
-        self._awaited: str | None = None  # why there is no dense index, though there are vectors
-        self._dense: DenseIndex | None = None  # None while there are no vectors of our embedder
+        # the dense index, None while there are no vectors of our embedder; and why there is none, though there are
+        self._vectors: tuple[DenseIndex | None, str | None] = (None, None)
         self._dense_generation = UNREAD
         self._lexical: LexicalIndex | None = None
         self._lexical_generation = UNREAD
@@ -70,12 +70,17 @@ class StoreIndex:
     @property
     def dense(self) -> DenseIndex | None:
         """None while the store has no vectors of our embedder, or they are `awaited`."""
-        return self._dense
+        return self._vectors[0]
 
     @property
     def awaited(self) -> str | None:
         """Why the store's vectors cannot be searched yet; None when they can, or there are none."""
-        return self._awaited
+        return self._vectors[1]
+
+    @property
+    def vectors(self) -> tuple[DenseIndex | None, str | None]:
+        """`dense` and `awaited` of one moment."""
+        return self._vectors
 
     @property
     def lexical(self) -> LexicalIndex:
@@ -123,17 +128,17 @@ class StoreIndex:
     def renew_vectors(self, damaged: DenseIndex | None, error: VectorsDamaged) -> None:
         """Look for the vectors anew, unless somebody has: those that are elsewhere were not as they should be."""
         with self._turn:
-            if self._far is None or self._dense is not damaged:
+            if self._far is None or self.dense is not damaged:
                 return
             logger.warning("the vectors of %s are looked for anew: %s", self.store_id, error)
             self._attach(suspects=error.keys if isinstance(error, RowsMissing) else NO_KEYS)
 
     def details(self) -> dict[str, Any]:
         """What kind of index answers, and how large it is."""
-        dense, lexical = self._dense, self._lexical
+        (dense, awaited), lexical = self._vectors, self._lexical
         none: dict[str, Any] = {"kind": "none", "vectors": 0, "bytes": 0}
-        if self._awaited is not None:
-            none["awaited"] = self._awaited
+        if awaited is not None:
+            none["awaited"] = awaited
         languages = {} if lexical is None else lexical.languages
         return {
             "generation": self.generation,
@@ -145,16 +150,17 @@ class StoreIndex:
 
     def needs_tending(self) -> bool:
         """Whether `tend` would do something."""
-        return self._awaited is not None or (self._dense is not None and self._dense.needs_tending())
+        dense, awaited = self._vectors
+        return awaited is not None or (dense is not None and dense.needs_tending())
 
     def tend(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Build what is due: see `DenseIndex.tend`. Vectors that are awaited are brought first."""
-        if self._far is not None and self._awaited is not None:
+        if self._far is not None and self.awaited is not None:
             self._far.bring(stopped)
             with self._turn:
                 self._attach()
         with self._turn:
-            dense, generation = self._dense, self._dense_generation
+            dense, generation = self.dense, self._dense_generation
         try:
             if dense is not None:
                 dense.tend(stopped, generation=generation)
@@ -166,7 +172,7 @@ class StoreIndex:
         with self._turn:
             if not self._begun:
                 return
-            dense = None if self._dense is None else self._dense.snapshot()
+            dense = None if self.dense is None else self.dense.snapshot()
             dense_generation, lexical_generation = self._dense_generation, self._lexical_generation
             words = None
             if self._lexical is not None:
@@ -190,7 +196,8 @@ class StoreIndex:
         files = self._changes.since(self.store_id, UNREAD, fingerprint=None, texts=False)
         self._attributes = {file.number: file.attributes for file in files.files}
         # A cache from another life of the database, ahead of it, is worth nothing.
-        self._dense, self._dense_generation = self._cache.load_dense(self._fingerprint, files.generation)
+        dense, self._dense_generation = self._cache.load_dense(self._fingerprint, files.generation)
+        self._vectors = dense, None
         lexical, self._lexical_generation = self._cache.load_lexical(files.generation)
         self._lexical = lexical or self._cache.new_lexical()
         self._begun = True
@@ -223,8 +230,8 @@ class StoreIndex:
             return
         windows = delta.windows
         if delta.full and delta.generation < self._dense_generation:
-            self._dense = None  # the database went back in time
-        dense = self._dense
+            self._vectors = None, None  # the database went back in time
+        dense = self.dense
         if dense is None and len(windows.chunk_ids):
             dense = DenseIndex(windows.vectors.shape[1])
         if dense is not None:
@@ -236,19 +243,20 @@ class StoreIndex:
             dense.remove(removed)
             if new.any():
                 dense.add(windows.chunk_ids[new], windows.numbers[new], windows.vectors[new])
-        self._dense = dense
+        self._vectors = dense, None
         self._dense_generation = delta.generation
 
     def _take_far_windows(self, far: FarWindows, delta: Delta) -> None:
         windows = delta.windows
-        if self._awaited is not None:  # they will be read together with all others
+        if self.awaited is not None:  # they will be read together with all others
             self._dense_generation = delta.generation
             return
-        if delta.full or self._dense is None or len(windows.ids) > TAIL_ROWS:
+        dense = self.dense
+        if delta.full or dense is None or len(windows.ids) > TAIL_ROWS:
             self._attach(delta if delta.full else None)
             return
-        self._dense.remove(delta.removed)
-        far.add(self._dense, windows, np.ones(len(windows.ids), dtype=np.bool_))
+        dense.remove(delta.removed)
+        far.add(dense, windows, np.ones(len(windows.ids), dtype=np.bool_))
         self._dense_generation = delta.generation
 
     def _attach(self, delta: Delta | None = None, suspects: Ids = NO_KEYS) -> None:
@@ -260,13 +268,14 @@ class StoreIndex:
         if delta is None:
             fingerprint = self._fingerprint
             delta = self._changes.since(self.store_id, UNREAD, fingerprint=fingerprint, vectors=False, texts=False)
-        self._dense, self._awaited = None, None
+        dense, awaited = None, None
         try:
-            self._dense = self._far.attached(delta.windows, delta.generation, suspects)
-            if self._dense is None and len(delta.windows.ids):
-                self._awaited = "its vectors are on their way to Milvus"
+            dense = self._far.attached(delta.windows, delta.generation, suspects)
+            if dense is None and len(delta.windows.ids):
+                awaited = "they are on their way to Milvus"
         except (VectorsUnavailable, VectorsDamaged) as error:
-            self._awaited = str(error)
+            awaited = str(error)
+        self._vectors = dense, awaited
         self._dense_generation = delta.generation
 
     def _take_words(self, delta: Delta) -> None:
