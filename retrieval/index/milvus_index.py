@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from retrieval.index.base import NOTHING, Found, Ids, Mask, Names, Vector, Vectors, best
 from retrieval.index.damage import RowsMissing
-from retrieval.index.milvus_service import MARK, MARKED_KEY, TIMEOUT_SECONDS, Milvus
+from retrieval.index.milvus_service import MARK, MARKED_KEY, Milvus
 
 FORMAT = 1  # raised whenever a collection means something else
 MAX_HITS = 16_384  # that Milvus gives for one question
@@ -260,7 +260,7 @@ class MilvusGraphs:
         names = self._milvus.collections(self._prefix)
         if not names:
             return None
-        self._milvus.load(names[0], seconds=TIMEOUT_SECONDS)  # a search waits
+        self._milvus.load(names[0], seconds=self._milvus.seconds)  # a search waits
         return self._index(names[0], dimensions)
 
     def read(self, path: Path, names: Names) -> MilvusIndex:

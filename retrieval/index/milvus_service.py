@@ -27,6 +27,7 @@ WRITE_SECONDS = 60.0  # of a call that changes something
 PAUSE_SECONDS = 5.0  # after a call that failed, in which none is tried: searches need not wait for each
 NOT_FOUND, NOT_LOADED = 100, 101  # Milvus's codes for a collection that is not there, or is not ready to be searched
 CHANNEL = {  # found again within a second; gRPC's own waits grow to two minutes
+    "grpc.use_local_subchannel_pool": 1,  # a new connection does not inherit the waits of one that failed
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 1_000,
@@ -40,8 +41,19 @@ MARKED_KEY = -2  # … and this one's the key within that generation
 class Milvus:
     """One address. Any thread may call it; it connects with the first call, so that nobody waits for it at start."""
 
-    def __init__(self, url: str, token: str = "", *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises ValueError for an address that is none. token: `user:password`, or an API key."""
+    def __init__(
+        self,
+        url: str,
+        token: str = "",
+        *,
+        seconds: float = TIMEOUT_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises ValueError for an address that is none.
+
+        token: `user:password`, or an API key. seconds: the longest that a call may take which changes nothing.
+        """
+        self.seconds = seconds
         self.address = parse_address(url)
         self.clock = clock
         self._token = token
@@ -49,13 +61,14 @@ class Milvus:
         self._turn = threading.Lock()  # of those who connect
         self._paused_until = -np.inf
 
-    def call(self, method: str, *args: Any, seconds: float = TIMEOUT_SECONDS, **kwargs: Any) -> Any:
+    def call(self, method: str, *args: Any, seconds: float | None = None, **kwargs: Any) -> Any:
         """A method of pymilvus's client.
 
         Raises VectorsDamaged where the collection is not there, and VectorsUnavailable for all else that went wrong.
         """
         if self.clock() < self._paused_until:
             raise VectorsUnavailable("Milvus has not answered just now; try again in a few seconds")
+        seconds = self.seconds if seconds is None else seconds
         try:
             client = self._connected()
             try:
