@@ -41,6 +41,7 @@ GRAPH_ROWS = 20_000  # from here on there is a graph
 LAST_KEY = 2**62  # of any generation
 TAIL_ROWS = 10_000  # that are compared one by one beside it, before it is enlarged
 ROW_BYTES = 25  # that a row takes beside its vector
+FAR_ROW_BYTES = 24  # … and in place of it, where that is elsewhere
 
 
 class Snapshot:
@@ -61,8 +62,13 @@ class Snapshot:
         graph_file: where this graph was written before, to be linked; None when it was not.
         """
         state = self._state
-        rows = {"chunk_ids": state.chunk_ids, "numbers": state.numbers, "keys": state.keys, "alive": state.alive}
-        np.savez(folder / "rows.npz", allow_pickle=False, **rows)
+        np.savez(
+            folder / "rows.npz",
+            chunk_ids=state.chunk_ids,
+            numbers=state.numbers,
+            keys=state.keys,
+            alive=state.alive,
+        )
         np.save(folder / "tail.npy", state.tail.vectors(np.arange(len(state) - state.n_graph)))
         if state.graph is None:
             return
@@ -96,7 +102,7 @@ class DenseIndex:
     def details(self) -> dict[str, Any]:
         """Figures of the index, for its owner to see."""
         state = self._state
-        n_here = len(state) - (state.n_graph if state.graph is not None and state.graph.is_far else 0)
+        n_far = state.n_graph if state.graph is not None and state.graph.is_far else 0
         return {
             "kind": self.kind,
             "vectors": len(state) - state.n_dead,
@@ -104,7 +110,7 @@ class DenseIndex:
             "vectors_in_graph": state.n_graph,
             "building": self.needs_tending(),
             "dimensions": self.dimensions,
-            "bytes": len(state) * ROW_BYTES + n_here * self.dimensions * 4,
+            "bytes": len(state) * ROW_BYTES + n_far * FAR_ROW_BYTES + (len(state) - n_far) * self.dimensions * 4,
         }
 
     def hold(self, chunk_ids: Ids, numbers: Ids, keys: Ids, graph: FarGraph) -> None:

@@ -1,6 +1,6 @@
 """One store's vectors in a collection of Milvus, shared by all servers over one database: for more than a memory holds.
 
-A server has the rows' names alone, 16 bytes each, and their order for looking them up; what is removed it leaves out by
+A server has the rows' names alone, 16 bytes each, and 8 for looking them up; what is removed it leaves out by
 its own mask at once. In the collection a row is its window, whose number in the database never changes and is given
 out once: so it does not matter in which order servers took rows in, several may write the same row, and what a server
 does not know it skips.

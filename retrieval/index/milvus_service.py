@@ -66,8 +66,7 @@ class Milvus:
 
         Raises VectorsDamaged where the collection is not there, and VectorsUnavailable for all else that went wrong.
         """
-        if self.clock() < self._paused_until:
-            raise VectorsUnavailable("Milvus has not answered just now; try again in a few seconds")
+        self._check_pause()
         seconds = self.seconds if seconds is None else seconds
         try:
             client = self._connected()
@@ -193,7 +192,10 @@ class Milvus:
 
     def _connected(self) -> MilvusClient:
         with self._turn:
-            if self._client is None:
+            if self._client is not None:
+                return self._client
+            self._check_pause()  # of those who waited here one has tried
+            try:
                 self._client = MilvusClient(
                     self.address.uri,
                     token=self._token,
@@ -201,10 +203,20 @@ class Milvus:
                     timeout=TIMEOUT_SECONDS,
                     grpc_options=CHANNEL if "://" in self.address.uri else CHANNEL | LITE_CHANNEL,
                 )
+            except Exception:
+                self._pause()
+                raise
             return self._client
 
-    def _failed(self, error: Exception) -> VectorsUnavailable:
+    def _check_pause(self) -> None:
+        if self.clock() < self._paused_until:
+            raise VectorsUnavailable("Milvus has not answered just now; try again in a few seconds")
+
+    def _pause(self) -> None:
         self._paused_until = self.clock() + PAUSE_SECONDS
+
+    def _failed(self, error: Exception) -> VectorsUnavailable:
+        self._pause()
         message = error.message if isinstance(error, MilvusException) else f"{type(error).__name__}: {error}"
         logger.warning("Milvus at %s does not answer: %s", self.address.uri, message)
         return VectorsUnavailable("Milvus does not answer; the server's log says why")
