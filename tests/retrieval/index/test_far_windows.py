@@ -12,7 +12,6 @@ from retrieval.errors import VectorsUnavailable
 from retrieval.filters import parse_filter
 from retrieval.index import dense as dense_module
 from retrieval.index import far_windows
-from retrieval.index.milvus_service import PAUSE_SECONDS
 from retrieval.index.store_index import StoreIndex
 from retrieval.search import Searcher
 from tests.retrieval.index.milvus_lite import MilvusLite, skip_without_milvus
@@ -50,6 +49,12 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def after_the_pause(self) -> None:
+        """When Milvus is tried again."""
+        from retrieval.index.milvus_service import PAUSE_SECONDS
+
+        self.now += PAUSE_SECONDS
 
 
 @pytest.fixture
@@ -222,7 +227,7 @@ def test_without_milvus_words_are_searched_and_dense_refuses(
         assert texts_of(by_words) == texts_of(found(searcher, store, QUESTIONS[0], ranker="lexical"))
     finally:
         lite.start()
-    clock.now += PAUSE_SECONDS
+    clock.after_the_pause()
     assert answers(searcher, store) == expected
 
 
@@ -240,7 +245,7 @@ def test_a_server_that_starts_without_milvus(
             index.tend()
     finally:
         lite.start()
-    clock.now += PAUSE_SECONDS
+    clock.after_the_pause()
     tended(searcher, store)
     assert kind(searcher, store) == "milvus 60 of 60"
 
