@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Select, select
 
 from retrieval import tables
 from retrieval.errors import StoreNotFound
+from retrieval.generations import slices
 from retrieval.ports import Store
 from retrieval.vector_store import Attributes
 from retrieval.vectors import STORED
@@ -54,8 +55,10 @@ class FileState(NamedTuple):
 class Windows:
     """Embedded windows, one a row: of which chunk and attachment."""
 
+    ids: NDArray[np.int64]  # (n,)
     chunk_ids: NDArray[np.int64]  # (n,)
     numbers: NDArray[np.int64]  # (n,)
+    generations: NDArray[np.int64]  # (n,), that made them visible
     vectors: NDArray[np.float32]  # (n, dimensions), of unit length; (n, 0) where they were not asked for or n is 0
 
 
@@ -108,6 +111,21 @@ class Changes:
                 files=_files(connection, store_id, after),
             )
 
+    def vectors_of(self, window_ids: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The vectors of those of the windows that are still there: (their ids, ascending; shape (n, dimensions))."""
+        wanted = np.sort(window_ids).tolist()
+        columns = tables.windows.c
+        query = select(columns.id, tables.vectors.c.vector).join_from(tables.windows, tables.vectors)
+        ids: list[int] = []
+        blobs: list[bytes] = []
+        with self._database.read() as connection:
+            for some in slices(wanted):
+                for window_id, vector in connection.execute(query.where(columns.id.in_(some)).order_by(columns.id)):
+                    ids.append(window_id)
+                    blobs.append(vector)
+        flat = np.frombuffer(b"".join(blobs), STORED).astype(np.float32, copy=False)
+        return np.array(ids, np.int64), flat.reshape(len(ids), -1) if ids else np.empty((0, 0), np.float32)
+
     def _state(self, connection: Connection, store_id: str) -> StoreState | None:
         row = connection.execute(select(*_STATE).where(_stores.id == store_id, ~_stores.deleted)).first()
         if row is None:
@@ -122,7 +140,7 @@ class Changes:
 
 def _windows(connection: Connection, store_id: str, after: int, fingerprint: str | None, vectors: bool) -> Windows:
     columns = tables.windows.c
-    wanted = [columns.chunk_id, columns.number]
+    wanted = [columns.id, columns.chunk_id, columns.number, columns.generation]
     query: Select[Any] = select(*wanted)
     if vectors:
         query = select(*wanted, tables.vectors.c.vector).join_from(tables.windows, tables.vectors)
@@ -130,17 +148,25 @@ def _windows(connection: Connection, store_id: str, after: int, fingerprint: str
     pieces = [_no_windows()]
     if fingerprint is not None:
         for rows in connection.execute(query.execution_options(stream_results=True)).partitions(ROWS):
-            chunk_ids, numbers, *blobs = zip(*rows, strict=True)
+            ids, chunk_ids, numbers, generations, *blobs = zip(*rows, strict=True)
             flat = np.frombuffer(b"".join(blobs[0]), STORED) if vectors else np.empty(0, np.float32)
             read = flat.astype(np.float32, copy=False).reshape(len(rows), -1)
             pieces.append(
-                Windows(chunk_ids=np.array(chunk_ids, np.int64), numbers=np.array(numbers, np.int64), vectors=read)
+                Windows(
+                    ids=np.array(ids, np.int64),
+                    chunk_ids=np.array(chunk_ids, np.int64),
+                    numbers=np.array(numbers, np.int64),
+                    generations=np.array(generations, np.int64),
+                    vectors=read,
+                )
             )
     if len(pieces) == 1:
         return pieces[0]
     return Windows(
+        ids=np.concatenate([piece.ids for piece in pieces]),
         chunk_ids=np.concatenate([piece.chunk_ids for piece in pieces]),
         numbers=np.concatenate([piece.numbers for piece in pieces]),
+        generations=np.concatenate([piece.generations for piece in pieces]),
         vectors=np.concatenate([piece.vectors for piece in pieces[1:]]),
     )
 
@@ -171,7 +197,10 @@ def _nothing() -> dict[str, Any]:
 
 
 def _no_windows() -> Windows:
-    return Windows(chunk_ids=_no_numbers(), numbers=_no_numbers(), vectors=np.empty((0, 0), np.float32))
+    none = [_no_numbers() for _ in range(4)]
+    return Windows(
+        ids=none[0], chunk_ids=none[1], numbers=none[2], generations=none[3], vectors=np.empty((0, 0), np.float32)
+    )
 
 
 def _no_numbers() -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ RetrievalError
 ├── QueryInvalid        a question that cannot be searched for
 ├── OtherEmbedder       the store's vectors were made by another model
 ├── SearchFailed        an index or the database did not answer
+├── VectorsUnavailable  vectors that are kept elsewhere cannot be searched now
 └── ParseFailed         no text could be taken from a file
 """
 
@@ -91,6 +92,10 @@ class OtherEmbedder(RetrievalError):
 
 class SearchFailed(RetrievalError):
     """An index or the database did not answer."""
+
+
+class VectorsUnavailable(RetrievalError):
+    """The vectors are in Milvus, which does not answer or has not got them all yet; words can be searched meanwhile."""
 
 
 class ParseFailed(RetrievalError):

@@ -4,6 +4,9 @@
 
 What an index finds is a candidate: it is a hit only when its chunk is in the database now, in a store that was asked
 for, with attributes that the filter lets through. So deletes and edits hold at once, whatever an index still has.
+
+Vectors that are kept in Milvus may be out of reach: then `hybrid` and `rerank` go by the words alone, and `dense`
+refuses.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +32,13 @@ from retrieval.errors import (
     SearchFailed,
     StoreExpired,
     StoreNotFound,
+    VectorsUnavailable,
 )
 from retrieval.filters import Filter
 from retrieval.index.candidates import Candidate, Question, candidate_depth, candidates
-from retrieval.index.damage import IndexDamaged
+from retrieval.index.damage import IndexDamaged, VectorsDamaged
+from retrieval.index.dense import DenseIndex
+from retrieval.index.graphs import FarGraphs
 from retrieval.index.scratch import Scratch
 from retrieval.index.store_cache import StoreCache
 from retrieval.index.store_index import StoreIndex
@@ -71,6 +77,22 @@ class Hit:
     lexical: float | None  # BM25 ÷ what a chunk of nothing but the question's words would approach
 
 
+class FarVectors(Protocol):
+    """Where the vectors of large stores are kept, if not in this process."""
+
+    def graphs(self, store_id: str, fingerprint: str) -> FarGraphs:
+        """Of one store's vectors by one embedder; nothing is asked yet."""
+        ...
+
+    def drop(self, store_id: str) -> None:
+        """Remove what there is of a store; raises VectorsUnavailable."""
+        ...
+
+    def close(self) -> None:
+        """Let the connection go."""
+        ...
+
+
 class Searcher:
     """Searches the stores of one database. Any thread may call it; `close` when nobody does any more."""
 
@@ -85,10 +107,12 @@ class Searcher:
         changes: Changes | None = None,
         passages: Passages | None = None,
         tending: Tending | None = None,
+        vectors: FarVectors | None = None,
     ) -> None:
         """Nothing is read before the first search.
 
         folder: for caches; it may be lost at any time. fingerprint, embedder_name: of who makes the questions' vectors.
+        vectors: where those of large stores are kept; in this process if not given.
         """
         self._changes = changes or Changes(database)
         self._passages = passages or Passages(database)
@@ -97,6 +121,7 @@ class Searcher:
         self._fingerprint = fingerprint
         self._embedder_name = embedder_name
         self._reranker = reranker
+        self._vectors = vectors
         self._scratch = _scratch(folder / "live")
         self._indexes: OrderedDict[str, StoreIndex] = OrderedDict()
         self._turn = threading.Lock()
@@ -107,9 +132,11 @@ class Searcher:
         """The best passages of these stores, best first, none twice; equal scores in the order of chunk ids.
 
         vector: the question as this embedder has it, of unit length; may be missing for `lexical`. In a store whose
-        vectors are another embedder's, `hybrid` and `rerank` go by the words alone, and `dense` refuses.
+        vectors are another embedder's or out of reach, `hybrid` and `rerank` go by the words alone, and `dense`
+        refuses.
 
-        Raises QueryInvalid, StoreNotFound, StoreExpired, OtherEmbedder, and SearchFailed for all that should not be.
+        Raises QueryInvalid, StoreNotFound, StoreExpired, OtherEmbedder, VectorsUnavailable, and SearchFailed for all
+        that should not be.
         """
         with _told():
             self._check(text, vector, options)
@@ -150,6 +177,12 @@ class Searcher:
         if index is not None:
             self._tending.forget(index)
             index.close()
+        if self._vectors is not None:
+            try:
+                self._vectors.drop(store_id)
+            except (VectorsUnavailable, IndexDamaged) as error:
+                logger.warning("what Milvus has of %s stays for now: %s", store_id, error)
+                return  # its folder stays too, and so the next sweep comes here again
         shutil.rmtree(self._folder / store_id, ignore_errors=True)
 
     def close(self) -> None:
@@ -164,6 +197,8 @@ class Searcher:
             index.close()
         if scratch is not None:
             scratch.close()
+        if self._vectors is not None:
+            self._vectors.close()
 
     def _check(self, text: str, vector: NDArray[np.float32] | None, options: SearchOptions) -> None:
         if not text.strip():
@@ -203,8 +238,9 @@ class Searcher:
             index = self._indexes.get(store_id)
             if index is None:
                 scratch = None if self._scratch is None else self._scratch.folder
-                cache = StoreCache(self._folder / store_id, scratch)
-                index = StoreIndex(store_id, self._changes, cache, fingerprint=self._fingerprint)
+                graphs = None if self._vectors is None else self._vectors.graphs(store_id, self._fingerprint)
+                cache = StoreCache(self._folder / store_id, scratch, graphs)
+                index = StoreIndex(store_id, self._changes, cache, fingerprint=self._fingerprint, graphs=graphs)
                 self._indexes[store_id] = index
             self._indexes.move_to_end(store_id)
             if len(self._indexes) > MOST_LOADED:
@@ -234,14 +270,16 @@ class Searcher:
         self, question: Question, index: StoreIndex, depth: int, chosen: Filter | None
     ) -> tuple[list[Candidate], float]:
         """As `candidates`; an index that turns out to be damaged is made anew first."""
-        words = index.lexical
+        words, vectors = index.lexical, index.vectors
         try:
-            return candidates(question, index, depth, index.selection(chosen))
+            return _by_what_is_there(question, index, vectors, depth, chosen)
+        except VectorsDamaged as error:
+            index.renew_vectors(vectors[0], error)
         except IndexDamaged as error:
             logger.warning("the lexical index of %s is damaged and is made anew: %s", index.store_id, error)
             index.renew(words)
-            self._tending.soon(index)
-            return candidates(question, index, depth, index.selection(chosen))
+        self._tending.soon(index)
+        return _by_what_is_there(question, index, index.vectors, depth, chosen)
 
     def _joined(self, found: Sequence[Candidate], store_ids: set[str], chosen: Filter | None, k: int) -> list[Hit]:
         """The first k candidates that are really there, as the database has them now."""
@@ -274,6 +312,30 @@ class Searcher:
         ]
         judged.sort(key=lambda hit: (-hit.score, hit.passage.chunk_id))
         return judged[: options.max_num_results]
+
+
+def _by_what_is_there(
+    question: Question,
+    index: StoreIndex,
+    vectors: tuple[DenseIndex | None, str | None],
+    depth: int,
+    chosen: Filter | None,
+) -> tuple[list[Candidate], float]:
+    """As `candidates`; by the words alone while vectors are out of reach, unless these alone were asked for.
+
+    vectors: the index's, of one moment.
+    """
+    dense, awaited = vectors
+    try:
+        if question.ranker == "dense" and awaited is not None:
+            raise VectorsUnavailable(
+                f"the vectors of vector store {index.store_id!r} cannot be searched now: {awaited}"
+            )
+        return candidates(question, index, dense, depth, index.selection(chosen))
+    except VectorsUnavailable:
+        if question.ranker == "dense":
+            raise
+        return candidates(question, index, None, depth, index.selection(chosen))
 
 
 def _wanted(options: SearchOptions) -> int:

@@ -56,6 +56,7 @@ from server.store_use import StoreUse
 from server.stores_at_start import ask_for_reembedding, begin_reading_documents, tell_of_missing_stores
 from server.threads import run_in
 from server.training_tokens import Tokens
+from server.vector_service import far_vectors
 from server.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -247,6 +248,7 @@ def assemble(
             fingerprint=embedder.fingerprint if fingerprint is None else fingerprint,
             embedder_name=embedder.name,
             reranker=reranker,
+            vectors=far_vectors(settings),
         ),
         store_use=StoreUse(stores, background, storage_pool),
         storage_pool=storage_pool,

@@ -129,6 +129,9 @@ STATUS: dict[type[Exception], Problem] = {
         headers={"Retry-After": "1"},
         message="The search failed; the server's log says why.",
     ),
+    retrieval_errors.VectorsUnavailable: Problem(
+        status=503, code="vectors_unavailable", type="server_error", headers={"Retry-After": "5"}
+    ),
     retrieval_errors.ParseFailed: Problem(status=422, code="parse_failed", param="file"),
     storage_errors.StorageError: Problem(
         status=500, code="storage_error", type="server_error", message="The server's storage failed; its log says why."

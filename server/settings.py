@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from retrieval.index.milvus_address import parse_address
+
 PREFIX = "MANYHATS_"
 DEMO_DIR = Path(__file__).resolve().parent.parent / "deploy" / "demo"
 DEMO_BASE = DEMO_DIR / "base"
@@ -67,6 +69,10 @@ class Settings(BaseSettings):
         "auto", description="What the embedder runs in; `auto` takes OpenVINO on a CPU where it gives the same vectors."
     )
     embedder_threads: int | None = Field(None, ge=1, description="Cores that one embedding takes; all if unset.")
+    vector_url: str = Field(
+        "", description="Milvus for the vectors of large stores: milvus://HOST:PORT, https://…; in memory if unset."
+    )
+    vector_token: SecretStr | None = Field(None, description="Milvus's `user:password` or API key.")
     reranker: str = Field("", description="Cross-encoder for `ranker: rerank`: a folder or hub name; none if unset.")
     retrieval_results: int = Field(8, ge=1, le=50, description="Passages found for an answer that asks for no number.")
     query_rewrite: bool = Field(False, description="Whether the model rewrites a follow-up question before the search.")
@@ -118,6 +124,13 @@ class Settings(BaseSettings):
     @classmethod
     def _splittable(cls, value: str) -> str:
         shlex.split(value)  # an unclosed quote is told at start, not when vLLM starts
+        return value
+
+    @field_validator("vector_url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        if value:
+            parse_address(value)
         return value
 
     @model_validator(mode="after")

@@ -13,12 +13,13 @@ PACKAGES = ("server", "adapters", "retrieval")
 FORBIDDEN = {
     "adapters": {"server", "retrieval", "vllm", "fastapi", "starlette", "uvicorn", "httpx", "httpx2", "asyncio"},
     "retrieval": {"server", "adapters", "vllm", "fastapi", "starlette", "uvicorn", "httpx", "httpx2", "asyncio"},
-    "server": {"faiss", "tantivy"},
+    "server": {"faiss", "tantivy", "pymilvus"},
 }
 # a library that only some files may know
 CONFINED = {
     "vllm": "server/engine/vllm_*.py",
     "faiss": "retrieval/index/faiss_*.py",
+    "pymilvus": "retrieval/index/milvus_service.py",
     "tantivy": "retrieval/index/lexical.py",
     "openvino": "retrieval/embedding_openvino.py",
     "sentence_transformers": "retrieval/*.py",

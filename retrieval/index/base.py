@@ -30,6 +30,14 @@ class Found:
 NOTHING = Found(np.zeros(0, dtype=np.int64), np.zeros(0))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Names:
+    """What rows are called outside of an index, for one that shares them with others: both of shape (n,)."""
+
+    keys: Ids  # none twice, from 0
+    groups: Ids  # what is removed, and mostly filtered, together
+
+
 class VectorIndex(Protocol):
     """Unit vectors by row number. Any number of threads may search at once."""
 
@@ -37,8 +45,8 @@ class VectorIndex(Protocol):
         """How many rows there are."""
         ...
 
-    def add(self, vectors: Vectors) -> None:
-        """Append rows, at the cost of these alone."""
+    def add(self, vectors: Vectors, names: Names | None = None) -> None:
+        """Append rows, at the cost of these alone. An index of this process alone has no use for names."""
         ...
 
     def search(self, query: Vector, k: int, allowed: Mask) -> Found | None:

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from retrieval.index.base import NOTHING, Found, Ids, Scores, Vector
+from retrieval.index.dense import DenseIndex
 from retrieval.index.lexical import LexicalIndex
 from retrieval.index.selection import Selection
 from retrieval.index.store_index import StoreIndex
@@ -47,14 +48,18 @@ def candidate_depth(n_results: int) -> int:
 
 
 def candidates(
-    question: Question, index: StoreIndex, n_results: int, selection: Selection | None
+    question: Question,
+    index: StoreIndex,
+    dense: DenseIndex | None,
+    n_results: int,
+    selection: Selection | None,
 ) -> tuple[list[Candidate], float]:
     """At least the n_results best chunks of a store, in any order, and the score that no other chunk exceeds.
 
-    That is -1 when there are no others.
+    That is -1 when there are no others. dense: the index's, or None to go by the words alone.
     """
     depth = candidate_depth(n_results)
-    dense, lexical, vector = index.dense, index.lexical, question.vector
+    lexical, vector = index.lexical, question.vector
     by_vector = by_words = NOTHING
     if dense is not None and vector is not None and question.ranker != "lexical":
         by_vector = dense.search(vector, depth, selection)
@@ -63,9 +68,9 @@ def candidates(
     chunk_ids = np.union1d(by_vector.ids, by_words.ids)
     cosines = np.full(len(chunk_ids), np.nan)
     if dense is not None and vector is not None:
-        cosines = np.clip(dense.cosines(vector, chunk_ids), 0.0, 1.0)
+        cosines = np.clip(_cosines(dense, vector, chunk_ids, by_vector), 0.0, 1.0)
     shares = _shares(lexical, question.text, chunk_ids, by_words)
-    ranked = _ranking(question, index)
+    ranked = _ranking(question, index, dense)
     rows = zip(chunk_ids.tolist(), ranked(cosines, shares).tolist(), cosines.tolist(), shares.tolist(), strict=True)
     found = [
         Candidate(chunk_id, score, None if math.isnan(cosine) else cosine, share)
@@ -79,6 +84,16 @@ def candidates(
     return found, float(ranked(*ends)[0])
 
 
+def _cosines(dense: DenseIndex, vector: Vector, chunk_ids: Ids, known: Found) -> Scores:
+    """The cosine of each chunk, asking for those alone that were not found by it; NaN for chunks without a vector."""
+    cosines = np.full(len(chunk_ids), np.nan)
+    cosines[np.searchsorted(chunk_ids, known.ids)] = known.scores
+    missing = ~np.isin(chunk_ids, known.ids)
+    if missing.any():
+        cosines[missing] = dense.cosines(vector, chunk_ids[missing])
+    return cosines
+
+
 def _shares(lexical: LexicalIndex, text: str, chunk_ids: Ids, known: Found) -> Scores:
     """The lexical score of each chunk, asking for those alone that were not found by their words."""
     shares = np.zeros(len(chunk_ids))
@@ -89,11 +104,11 @@ def _shares(lexical: LexicalIndex, text: str, chunk_ids: Ids, known: Found) -> S
     return shares
 
 
-def _ranking(question: Question, index: StoreIndex) -> Callable[[Scores, Scores], Scores]:
+def _ranking(question: Question, index: StoreIndex, dense: DenseIndex | None) -> Callable[[Scores, Scores], Scores]:
     """The ranker's score of cosines and shares; NaN for what it does not rank."""
     if question.ranker == "dense":
         return lambda cosines, _: cosines
-    if question.ranker == "lexical" or index.dense is None:
+    if question.ranker == "lexical" or dense is None:
         return lambda _, shares: shares
     weight = dense_weight(question.embedder, _languages(question.text, index.lexical.languages))
     # a chunk without a vector of this embedder is judged by its words, as others are by both

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from retrieval.index.base import Found, Ids, Mask, Scores, Vector, Vectors, best
+from retrieval.index.base import Found, Ids, Mask, Scores, Vector, VectorIndex, Vectors, best
 from retrieval.index.exact import ExactIndex
-from retrieval.index.faiss_index import STEP_ROWS, HnswIndex
+from retrieval.index.graphs import Graph, names_of
 from retrieval.index.selection import Selection
 
 EXACT_ROWS = 20_000  # so many allowed ones are compared in any case
@@ -29,9 +29,10 @@ class State:
 
     chunk_ids: Ids
     numbers: Ids
+    keys: Ids  # of windows, where vectors are shared with other processes; else any
     alive: Mask
     tail: ExactIndex
-    graph: HnswIndex | None = None
+    graph: Graph | None = None
     n_graph: int = 0
     n_dead: int = 0
     windows_per_chunk: float = 1.0
@@ -63,11 +64,12 @@ def too_many_dead(state: State) -> bool:
     return state.n_dead > DEAD_SHARE * len(state)
 
 
-def fill(index: HnswIndex | ExactIndex, state: State, rows: Ids, stopped: Callable[[], bool]) -> None:
-    for start in range(0, len(rows), STEP_ROWS):
+def fill(index: VectorIndex, state: State, rows: Ids, stopped: Callable[[], bool], *, step_rows: int) -> None:
+    for start in range(0, len(rows), step_rows):
         if stopped():
             raise GivenUp
-        index.add(vectors_of(state, rows[start : start + STEP_ROWS]))
+        some = rows[start : start + step_rows]
+        index.add(vectors_of(state, some), names_of(state.keys, state.numbers, some))
 
 
 def allowed_rows(state: State, selection: Selection | None) -> Mask:
@@ -89,7 +91,7 @@ def nearest(state: State, query: Vector, k: int, allowed: Mask) -> Found:
     inside = allowed[: state.n_graph]
     n_inside = int(np.count_nonzero(inside))
     found = None
-    if n_inside > max(EXACT_ROWS, EXACT_ROWS_PER_ROOT * math.sqrt(state.n_graph)):
+    if state.graph.is_far or n_inside > max(EXACT_ROWS, EXACT_ROWS_PER_ROOT * math.sqrt(state.n_graph)):
         found = state.graph.search(query, k, inside)
     if found is None:
         rows = np.flatnonzero(inside)

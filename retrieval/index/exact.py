@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.index.base import Found, Ids, Mask, Vector, Vectors, best
+from retrieval.index.base import Found, Ids, Mask, Names, Vector, Vectors, best
 
 BLOCK_ROWS = 8_192
 FIRST_BLOCK_ROWS = 64  # most stores are small
@@ -28,7 +28,7 @@ class ExactIndex:
     def __len__(self) -> int:
         return self._rows
 
-    def add(self, vectors: Vectors) -> None:
+    def add(self, vectors: Vectors, names: Names | None = None) -> None:
         """Append rows; those who search meanwhile do not see them yet."""
         while len(vectors):
             used = self._rows - self._starts[-1] if self._blocks else 0

@@ -21,17 +21,18 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.index.base import NOTHING, Found, Ids, Mask, Vector, Vectors
+from retrieval.index.base import NOTHING, Found, Ids, Mask, Names, Vector, Vectors
 
 NEIGHBOURS = 32
 BUILD_WIDTH = 100
 SEARCH_WIDTH = 384  # rows that a search keeps on its way
 MAX_SEARCH_WIDTH = 4_096
-STEP_ROWS = 256  # between two of these a build can be given up
 
 
 class HnswIndex:
     """A graph over rows, which holds their vectors. Building it is slow and searching it fast; see `Windows`."""
+
+    is_far = False
 
     def __init__(self, dimensions: int) -> None:
         self._take(faiss.IndexHNSWFlat(dimensions, NEIGHBOURS, faiss.METRIC_INNER_PRODUCT))
@@ -63,7 +64,7 @@ class HnswIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
-    def add(self, vectors: Vectors) -> None:
+    def add(self, vectors: Vectors, names: Names | None = None) -> None:
         """Append rows in this thread alone; nobody may search meanwhile."""
         with _one_thread():
             self._index.add(np.ascontiguousarray(vectors, dtype=np.float32))

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from retrieval.changes import ChunkText
+from retrieval.errors import VectorsUnavailable
 from retrieval.index.cache import Cache, Facts
-from retrieval.index.dense import GRAPH_FILE, DenseIndex, Snapshot
-from retrieval.index.faiss_index import HnswIndex
+from retrieval.index.dense import DenseIndex, Snapshot
+from retrieval.index.graphs import FaissGraphs, Graph, Graphs
 from retrieval.index.lexical import LexicalIndex
 
 logger = logging.getLogger(__name__)
@@ -20,14 +21,17 @@ logger = logging.getLogger(__name__)
 class StoreCache:
     """What one store's indexes leave on the disk, and find there again."""
 
-    def __init__(self, folder: Path, scratch: Path | None) -> None:
-        """folder: of the caches; scratch: where a lexical index may live, None for in memory."""
+    def __init__(self, folder: Path, scratch: Path | None, graphs: Graphs | None = None) -> None:
+        """folder: of the caches; scratch: where a lexical index may live, None for in memory; graphs: of the vectors,
+        those of this process if not given."""
+        self._graphs = graphs or FaissGraphs()
+        self._kind = "dense" if self._graphs.kind == "hnsw" else f"dense-{self._graphs.kind}"  # for its facts
         self._folder = folder
         self._dense = Cache(folder / "dense")
         self._lexical = Cache(folder / "lexical")
         self._scratch = None if scratch is None else scratch / f"{folder.name}-{uuid.uuid4().hex[:8]}"
         self._saved_dense = self._saved_lexical = 0  # generations
-        self._saved_graph: HnswIndex | None = None
+        self._saved_graph: Graph | None = None
         self._graph_file: Path | None = None  # where that is
         self._complained = False
 
@@ -36,15 +40,17 @@ class StoreCache:
         cached = self._dense.load()
         if cached is None or cached[1].fingerprint != fingerprint or cached[1].generation > generation:
             return None, 0
+        if cached[1].kind != self._kind:
+            return None, 0
         files, facts = cached
         try:
-            index = DenseIndex.read(files)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            index = DenseIndex.read(files, self._graphs)
+        except (OSError, ValueError, RuntimeError, KeyError, VectorsUnavailable) as error:
             logger.warning("the cache %s cannot be read, and is made anew: %s", files, error)
             return None, 0
         self._saved_dense = facts.generation
         self._saved_graph = index.snapshot().graph
-        self._graph_file = files / GRAPH_FILE
+        self._graph_file = files / self._graphs.file
         return index, facts.generation
 
     def load_lexical(self, generation: int) -> tuple[LexicalIndex | None, int]:
@@ -89,12 +95,12 @@ class StoreCache:
         if generation <= self._saved_dense and snapshot.graph is self._saved_graph:
             return
         graph_file = self._graph_file if snapshot.graph is self._saved_graph else None
-        facts = Facts(generation=generation, fingerprint=fingerprint, kind="dense")
+        facts = Facts(generation=generation, fingerprint=fingerprint, kind=self._kind)
         files = self._save(self._dense, facts, lambda folder: snapshot.write(folder, graph_file))
         if files is not None:
             self._saved_dense = generation
             self._saved_graph = snapshot.graph
-            self._graph_file = files / GRAPH_FILE
+            self._graph_file = files / self._graphs.file
 
     def lexical_snapshot(self, index: LexicalIndex, generation: int) -> Path | None:
         """The index's files as they are now, linked: for `save_lexical`. None when there is nothing to save.

@@ -3,6 +3,8 @@
 The database is the truth. What is in memory follows it by generations: a change costs what it changed, and a search
 that begins after a change was acknowledged waits until the change is in. One thread at a time takes changes in; those
 who need nothing newer search meanwhile.
+
+Where vectors are kept elsewhere (`graphs`), they may not be there: the words are searched all the same.
 """
 
 from __future__ import annotations
@@ -15,8 +17,13 @@ from typing import Any
 import numpy as np
 
 from retrieval.changes import Changes, Delta, StoreState
+from retrieval.errors import VectorsUnavailable
 from retrieval.filters import Filter
-from retrieval.index.dense import DenseIndex
+from retrieval.index.base import Ids
+from retrieval.index.damage import RowsMissing, VectorsDamaged
+from retrieval.index.dense import TAIL_ROWS, DenseIndex
+from retrieval.index.far_windows import FarWindows
+from retrieval.index.graphs import FarGraphs
 from retrieval.index.lexical import LexicalIndex
 from retrieval.index.selection import Selection
 from retrieval.index.store_cache import StoreCache
@@ -25,20 +32,34 @@ from retrieval.vector_store import Attributes
 logger = logging.getLogger(__name__)
 
 MAX_SELECTIONS = 64
+NO_KEYS: Ids = np.zeros(0, dtype=np.int64)
 UNREAD = 0  # the generation of an index that has taken nothing in
 
 
 class StoreIndex:
     """Dense and lexical index of one store, and its files' attributes. Any thread may call it."""
 
-    def __init__(self, store_id: str, changes: Changes, cache: StoreCache, *, fingerprint: str) -> None:
-        """Nothing is read before `follow`. fingerprint: of the embedder whose vectors are searched for."""
+    def __init__(
+        self,
+        store_id: str,
+        changes: Changes,
+        cache: StoreCache,
+        *,
+        fingerprint: str,
+        graphs: FarGraphs | None = None,
+    ) -> None:
+        """Nothing is read before `follow`.
+
+        fingerprint: of the embedder whose vectors are searched for. graphs: where these are kept, if not here.
+        """
         self.store_id = store_id
         self._changes = changes
         self._cache = cache
         self._fingerprint = fingerprint
         self._begun = False
-        self._dense: DenseIndex | None = None  # None while there are no vectors of our embedder
+        self._far = None if graphs is None else FarWindows(store_id, changes, graphs, fingerprint)
+        # the dense index, None while there are no vectors of our embedder; and why there is none, though there are
+        self._vectors: tuple[DenseIndex | None, str | None] = (None, None)
         self._dense_generation = UNREAD
         self._lexical: LexicalIndex | None = None
         self._lexical_generation = UNREAD
@@ -48,8 +69,18 @@ class StoreIndex:
 
     @property
     def dense(self) -> DenseIndex | None:
-        """None while the store has no vectors of our embedder."""
-        return self._dense
+        """None while the store has no vectors of our embedder, or they are `awaited`."""
+        return self._vectors[0]
+
+    @property
+    def awaited(self) -> str | None:
+        """Why the store's vectors cannot be searched yet; None when they can, or there are none."""
+        return self._vectors[1]
+
+    @property
+    def vectors(self) -> tuple[DenseIndex | None, str | None]:
+        """`dense` and `awaited` of one moment."""
+        return self._vectors
 
     @property
     def lexical(self) -> LexicalIndex:
@@ -94,10 +125,20 @@ class StoreIndex:
             self._lexical, self._lexical_generation = self._cache.filled_lexical(delta.chunks), delta.generation
         damaged.close()
 
+    def renew_vectors(self, damaged: DenseIndex | None, error: VectorsDamaged) -> None:
+        """Look for the vectors anew, unless somebody has: those that are elsewhere were not as they should be."""
+        with self._turn:
+            if self._far is None or self.dense is not damaged:
+                return
+            logger.warning("the vectors of %s are looked for anew: %s", self.store_id, error)
+            self._attach(suspects=error.keys if isinstance(error, RowsMissing) else NO_KEYS)
+
     def details(self) -> dict[str, Any]:
         """What kind of index answers, and how large it is."""
-        dense, lexical = self._dense, self._lexical
-        none = {"kind": "none", "vectors": 0, "bytes": 0}
+        (dense, awaited), lexical = self._vectors, self._lexical
+        none: dict[str, Any] = {"kind": "none", "vectors": 0, "bytes": 0}
+        if awaited is not None:
+            none["awaited"] = awaited
         languages = {} if lexical is None else lexical.languages
         return {
             "generation": self.generation,
@@ -109,19 +150,29 @@ class StoreIndex:
 
     def needs_tending(self) -> bool:
         """Whether `tend` would do something."""
-        return self._dense is not None and self._dense.needs_tending()
+        dense, awaited = self._vectors
+        return awaited is not None or (dense is not None and dense.needs_tending())
 
     def tend(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Build what is due: see `DenseIndex.tend`."""
-        if self._dense is not None:
-            self._dense.tend(stopped)
+        """Build what is due: see `DenseIndex.tend`. Vectors that are awaited are brought first."""
+        if self._far is not None and self.awaited is not None:
+            self._far.bring(stopped)
+            with self._turn:
+                self._attach()
+        with self._turn:
+            dense, generation = self.dense, self._dense_generation
+        try:
+            if dense is not None:
+                dense.tend(stopped, generation=generation)
+        except VectorsDamaged as error:
+            self.renew_vectors(dense, error)
 
     def save(self) -> None:
         """Write the caches, where they are not up to date; a disk that refuses is logged, and nothing else."""
         with self._turn:
             if not self._begun:
                 return
-            dense = None if self._dense is None else self._dense.snapshot()
+            dense = None if self.dense is None else self.dense.snapshot()
             dense_generation, lexical_generation = self._dense_generation, self._lexical_generation
             words = None
             if self._lexical is not None:
@@ -145,7 +196,8 @@ class StoreIndex:
         files = self._changes.since(self.store_id, UNREAD, fingerprint=None, texts=False)
         self._attributes = {file.number: file.attributes for file in files.files}
         # A cache from another life of the database, ahead of it, is worth nothing.
-        self._dense, self._dense_generation = self._cache.load_dense(self._fingerprint, files.generation)
+        dense, self._dense_generation = self._cache.load_dense(self._fingerprint, files.generation)
+        self._vectors = dense, None
         lexical, self._lexical_generation = self._cache.load_lexical(files.generation)
         self._lexical = lexical or self._cache.new_lexical()
         self._begun = True
@@ -163,7 +215,8 @@ class StoreIndex:
 
     def _since(self, generation: int, *, vectors: bool = True, texts: bool = True) -> Delta:
         fingerprint = self._fingerprint if vectors else None
-        delta = self._changes.since(self.store_id, generation, fingerprint=fingerprint, vectors=vectors, texts=texts)
+        here = vectors and self._far is None  # those that are elsewhere are read when it is known which are needed
+        delta = self._changes.since(self.store_id, generation, fingerprint=fingerprint, vectors=here, texts=texts)
         changed = {file.number: file.attributes for file in delta.files}
         gone = set(delta.removed.tolist())
         kept = {} if delta.full else {n: has for n, has in self._attributes.items() if n not in gone}
@@ -172,10 +225,13 @@ class StoreIndex:
         return delta
 
     def _take_windows(self, delta: Delta) -> None:
+        if self._far is not None:
+            self._take_far_windows(self._far, delta)
+            return
         windows = delta.windows
         if delta.full and delta.generation < self._dense_generation:
-            self._dense = None  # the database went back in time
-        dense = self._dense
+            self._vectors = None, None  # the database went back in time
+        dense = self.dense
         if dense is None and len(windows.chunk_ids):
             dense = DenseIndex(windows.vectors.shape[1])
         if dense is not None:
@@ -187,7 +243,39 @@ class StoreIndex:
             dense.remove(removed)
             if new.any():
                 dense.add(windows.chunk_ids[new], windows.numbers[new], windows.vectors[new])
-        self._dense = dense
+        self._vectors = dense, None
+        self._dense_generation = delta.generation
+
+    def _take_far_windows(self, far: FarWindows, delta: Delta) -> None:
+        windows = delta.windows
+        if self.awaited is not None:  # they will be read together with all others
+            self._dense_generation = delta.generation
+            return
+        dense = self.dense
+        if delta.full or dense is None or len(windows.ids) > TAIL_ROWS:
+            self._attach(delta if delta.full else None)
+            return
+        dense.remove(delta.removed)
+        far.add(dense, windows, np.ones(len(windows.ids), dtype=np.bool_))
+        self._dense_generation = delta.generation
+
+    def _attach(self, delta: Delta | None = None, suspects: Ids = NO_KEYS) -> None:
+        """Begin with all windows, which a full delta has; where that cannot be they are awaited.
+
+        suspects: keys of windows that a search has missed.
+        """
+        assert self._far is not None
+        if delta is None:
+            fingerprint = self._fingerprint
+            delta = self._changes.since(self.store_id, UNREAD, fingerprint=fingerprint, vectors=False, texts=False)
+        dense, awaited = None, None
+        try:
+            dense = self._far.attached(delta.windows, delta.generation, suspects)
+            if dense is None and len(delta.windows.ids):
+                awaited = "they are on their way to Milvus"
+        except (VectorsUnavailable, VectorsDamaged) as error:
+            awaited = str(error)
+        self._vectors = dense, awaited
         self._dense_generation = delta.generation
 
     def _take_words(self, delta: Delta) -> None:
