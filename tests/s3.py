@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 import pytest
 
@@ -27,3 +29,11 @@ def lead_there(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     """Have this process and its children find the server, as any server is found."""
     for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": address}.items():
         monkeypatch.setenv(name, value)
+
+
+@cache
+def session() -> Any:
+    """What a client needs and takes most of its time to read: the same for every test."""
+    from aiobotocore.session import AioSession
+
+    return AioSession()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ PARTS_AT_ONCE = 4  # so that a transfer takes 32 MiB of memory, whatever the fil
 MOST_PARTS = 10_000  # of one object, S3's limit
 CONFLICTS = 5
 
+_ONE_REQUEST = {"max_concurrency": 1}  # without asking for the size first
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _EXISTS = {"PreconditionFailed", "412"}
 _CONFLICT = {"ConditionalRequestConflict", "409"}
@@ -45,22 +46,23 @@ class ObjectStore:
     Every method raises BlobsUnavailable when the store does not answer, refuses, or has no such bucket.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, session: Any = None) -> None:
+        """session: aiobotocore's, where several stores share what it has read and which credentials it has found."""
         self.url = url.rstrip("/")
         self._bucket, _, prefix = self.url.partition("://")[2].partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
+        self._session = session
         self._small: Any = None
         self._large: Any = None
 
     def read(self, name: str) -> bytes | None:
         """A small object; None when it is not there."""
-        with self._translated():
-            try:
-                content: bytes = self._quick().cat_file(self._place(name))
-            except FileNotFoundError as error:
-                _check_bucket(error)
-                return None
-            return content
+        try:
+            with self._translated():
+                content: bytes = self._quick().cat_file(self._place(name), **_ONE_REQUEST)
+        except FileNotFoundError:
+            return None
+        return content
 
     def read_many(self, names: Iterable[str]) -> dict[str, bytes]:
         """Small objects, many at once; those that are not there are left out."""
@@ -68,11 +70,9 @@ class ObjectStore:
         if not places:
             return {}
         with self._translated():
-            found = self._quick().cat(list(places), on_error="return")
+            found = self._quick().cat(list(places), on_error="return", **_ONE_REQUEST)
             for content in found.values():
-                if isinstance(content, FileNotFoundError):
-                    _check_bucket(content)
-                elif isinstance(content, Exception):
+                if isinstance(content, Exception) and not _is_missing(content):
                     raise content
         return {places[place]: content for place, content in found.items() if isinstance(content, bytes)}
 
@@ -106,11 +106,7 @@ class ObjectStore:
     def download(self, name: str, file: Path) -> None:
         """Read an object into a file. Raises FileNotFoundError, and OSError when the disk is full."""
         with self._translated():
-            try:
-                self._slow().get_file(self._place(name), str(file), chunksize=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
-            except FileNotFoundError as error:
-                _check_bucket(error)
-                raise
+            self._slow().get_file(self._place(name), str(file), chunksize=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
 
     def listed(self, prefix: str) -> Iterator[Listed]:
         """The objects whose names begin with the prefix, sorted by their bytes; a thousand are held at a time."""
@@ -129,11 +125,8 @@ class ObjectStore:
 
     def delete(self, name: str) -> None:
         """Take an object away; one that is not there is no error."""
-        with self._translated():
-            try:
-                self._quick().rm_file(self._place(name))
-            except FileNotFoundError as error:
-                _check_bucket(error)
+        with suppress(FileNotFoundError), self._translated():
+            self._quick().rm_file(self._place(name))
 
     def _create_unconditionally(self, name: str, content: bytes) -> bool:
         if self.read(name) is not None:
@@ -146,46 +139,48 @@ class ObjectStore:
 
     def _quick(self) -> Any:
         if self._small is None:
-            self._small = _filesystem(SMALL_SECONDS)
+            self._small = self._filesystem(SMALL_SECONDS)
         return self._small
 
     def _slow(self) -> Any:
         if self._large is None:
-            self._large = _filesystem(READ_SECONDS)
+            self._large = self._filesystem(READ_SECONDS)
         return self._large
+
+    def _filesystem(self, read_seconds: float) -> Any:
+        import aiobotocore.session
+        import fsspec
+
+        self._session = self._session or aiobotocore.session.AioSession()
+        filesystem = fsspec.filesystem(
+            "s3",
+            skip_instance_cache=True,
+            use_listings_cache=False,  # what others write is to be seen at once
+            session=self._session,
+            config_kwargs={
+                "connect_timeout": CONNECT_SECONDS,
+                "read_timeout": read_seconds,
+                "retries": {"total_max_attempts": ATTEMPTS, "mode": "standard"},
+                "max_pool_connections": 64,
+            },
+        )
+        filesystem.retries = 1  # its own come on top of those, and know less of what may be repeated
+        return filesystem
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """What the library raises, in our words; FileNotFoundError and a full disk of ours come through."""
+        """What the library raises, in our words; a missing object and a full disk of ours come through."""
         try:
             yield
-        except (BlobsUnavailable, FileNotFoundError):
+        except BlobsUnavailable:
             raise
         except Exception as error:  # the library's, its HTTP client's and its credential providers'
-            if isinstance(error, OSError) and error.errno in _FULL:
+            if _is_missing(error) or (isinstance(error, OSError) and error.errno in _FULL):
                 raise
             reason = (str(error).splitlines() or [""])[0][:200]
             raise BlobsUnavailable(
                 f"the object store {self.url} does not answer as it should ({type(error).__name__}: {reason})"
             ) from error
-
-
-def _filesystem(read_seconds: float) -> Any:
-    import fsspec
-
-    filesystem = fsspec.filesystem(
-        "s3",
-        skip_instance_cache=True,
-        use_listings_cache=False,  # what others write is to be seen at once
-        config_kwargs={
-            "connect_timeout": CONNECT_SECONDS,
-            "read_timeout": read_seconds,
-            "retries": {"total_max_attempts": ATTEMPTS, "mode": "standard"},
-            "max_pool_connections": 64,
-        },
-    )
-    filesystem.retries = 1  # its own come on top of those, and know less of what may be repeated
-    return filesystem
 
 
 def _code(error: BaseException) -> str:
@@ -194,7 +189,6 @@ def _code(error: BaseException) -> str:
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
-def _check_bucket(error: FileNotFoundError) -> None:
-    """That only the object is missing: without its bucket nothing can be said of it. Raises BlobsUnavailable."""
-    if _code(error) == "NoSuchBucket":
-        raise BlobsUnavailable(f"the object store has no such bucket: {error}") from error
+def _is_missing(error: Exception) -> bool:
+    """Whether only the object is: without its bucket nothing can be said of it."""
+    return isinstance(error, FileNotFoundError) and _code(error) != "NoSuchBucket"

@@ -15,6 +15,7 @@ from server.storage.blob_cache import BlobCache
 from server.storage.errors import BlobsUnavailable
 from server.storage.object_store import ObjectStore
 from server.storage.shared_blobs import SharedBlobs
+from tests.s3 import session
 
 KEY = "files/ab12"
 
@@ -23,7 +24,7 @@ class Watched(ObjectStore):
     """Counts what is asked, and fails, or lets somebody else go first, where it is told to."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(url)
+        super().__init__(url, session=session())
         self.asked: list[str] = []
         self.is_down = False
         self.before: dict[str, Callable[[], None]] = {}
