@@ -20,6 +20,7 @@ CONFINED = {
     "vllm": "server/engine/vllm_*.py",
     "faiss": "retrieval/index/faiss_*.py",
     "tantivy": "retrieval/index/lexical.py",
+    "aiobotocore": "server/storage/object_store.py",
     "openvino": "retrieval/embedding_openvino.py",
     "sentence_transformers": "retrieval/*.py",
     "semantic_text_splitter": "retrieval/chunking.py",

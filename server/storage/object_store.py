@@ -17,10 +17,10 @@ from server.storage.errors import BlobsUnavailable
 
 CONNECT_SECONDS = 3
 SMALL_SECONDS = 5  # without a byte, of a manifest or a listing
-READ_SECONDS = 20  # without a byte, of a file
+READ_SECONDS = 60  # without a byte, of a file
 ATTEMPTS = 3  # with growing pauses
 PART_BYTES = 8 * 1024**2
-PARTS_AT_ONCE = 4  # so that a transfer takes 32 MiB of memory, whatever the file's size
+PARTS_AT_ONCE = 4  # so that a transfer takes little memory, whatever the file's size
 MOST_PARTS = 10_000  # of one object, S3's limit
 CONFLICTS = 5
 
@@ -98,10 +98,17 @@ class ObjectStore:
         raise BlobsUnavailable(f"{self.url}/{name} is being written by too many at once")
 
     def upload(self, file: Path, name: str) -> None:
-        """Write a file, in parts where it is large; it is there whole or not at all."""
-        part_bytes = max(PART_BYTES, -(-file.stat().st_size // MOST_PARTS))
-        with self._translated():
-            self._slow().put_file(str(file), self._place(name), chunksize=part_bytes, max_concurrency=PARTS_AT_ONCE)
+        """Write a file, in parts where it is large, under a name of its own; it is there whole or not at all."""
+        n_bytes = file.stat().st_size
+        part_bytes = max(PART_BYTES, -(-n_bytes // MOST_PARTS))
+        try:
+            with self._translated():
+                self._slow().put_file(str(file), self._place(name), chunksize=part_bytes, max_concurrency=PARTS_AT_ONCE)
+        except (BlobsUnavailable, FileNotFoundError) as error:
+            # putting many parts together may take the store longer than we wait, and whoever asks again is told that
+            # there is no such upload any more
+            if not any(one.name == name and one.n_bytes == n_bytes for one in self.listed(name)):
+                raise BlobsUnavailable(f"{self.url}/{name} could not be written: {error}") from error
 
     def download(self, name: str, file: Path) -> None:
         """Read an object into a file. Raises FileNotFoundError, and OSError when the disk is full."""
@@ -148,7 +155,7 @@ class ObjectStore:
         return self._large
 
     def _filesystem(self, read_seconds: float) -> Any:
-        import aiobotocore.session
+        import aiobotocore.session  # type: ignore[import-untyped]  # it ships no types
         import fsspec
 
         self._session = self._session or aiobotocore.session.AioSession()

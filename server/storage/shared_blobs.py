@@ -167,7 +167,6 @@ class SharedBlobs:
         """Once a day: delete uploads without a manifest that are a day old, and copies of blobs that are gone."""
         if self._clock() - self._tidied_at < TIDY_SECONDS:
             return
-        self._tidied_at = self._clock()
         copies = self._cache.all()
         current = self._objects.read_many({_manifest_name(copy.key) for copy in copies})
         for copy in copies:
@@ -178,6 +177,7 @@ class SharedBlobs:
         n_deleted = sum(self._delete_leftovers(key, uploads) for key, uploads in self._suspects())
         if n_deleted:
             logger.info("deleted %d objects of unfinished uploads from %s", n_deleted, self._objects.url)
+        self._tidied_at = self._clock()  # not before, so that what failed is done at the next call
 
     def _upload(self, folder: Path, manifest: Manifest) -> None:
         for name in manifest.files:

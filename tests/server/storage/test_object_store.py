@@ -78,6 +78,29 @@ def test_a_large_file_goes_in_parts(objects: ObjectStore, tmp_path: Path, monkey
     assert digests[0] == digests[1]
 
 
+@pytest.mark.parametrize("is_written", [True, False])
+def test_a_large_upload_whose_last_answer_was_lost(
+    objects: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_written: bool
+) -> None:
+    write = objects._slow().put_file
+
+    def lost(*args: Any, **given: Any) -> None:
+        if is_written:
+            write(*args, **given)
+        gone = FileNotFoundError("The specified upload does not exist.")
+        gone.__cause__ = ClientError({"Error": {"Code": "NoSuchUpload"}}, "AbortMultipartUpload")
+        raise gone
+
+    monkeypatch.setattr(objects._slow(), "put_file", lost)
+    (tmp_path / "file").write_bytes(b"whole")
+    if is_written:
+        objects.upload(tmp_path / "file", "x")
+        assert objects.read("x") == b"whole"
+    else:
+        with pytest.raises(BlobsUnavailable, match="does not exist"):
+            objects.upload(tmp_path / "file", "x")
+
+
 def test_what_is_not_there_cannot_be_downloaded(objects: ObjectStore, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         objects.download("none", tmp_path / "none")
