@@ -9,8 +9,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from server.storage import object_store
 from server.storage.database import Database
 from tests.s3 import lead_there, served
+
+SLOW_SECONDS = 120.0  # a machine that does much else answers its own questions late
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +47,7 @@ def s3_server() -> Iterator[str]:
 def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """`s3://…`: an empty bucket of this test's own, reached by the environment."""
     lead_there(monkeypatch, s3_server)
+    monkeypatch.setattr(object_store, "SMALL_SECONDS", SLOW_SECONDS)
     name = f"bucket-{secrets.token_hex(6)}"
-    httpx2.put(f"{s3_server}/{name}").raise_for_status()
+    httpx2.put(f"{s3_server}/{name}", timeout=SLOW_SECONDS).raise_for_status()
     return f"s3://{name}"
