@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -24,12 +25,20 @@ class Store(Protocol):
 class Blobs(Protocol):
     """Folders that appear whole or not at all, under keys such as `adapters/<digest>`."""
 
+    def prepare(self, folder: Path, key: str) -> None:
+        """Do now what takes long of a `commit` that may follow."""
+        ...
+
     def commit(self, folder: Path, key: str) -> Path:
         """Move a folder durably to its key; when the key exists already, what is there wins."""
         ...
 
     def path(self, key: str) -> Path:
         """The folder of a key; raises FileNotFoundError."""
+        ...
+
+    def files(self, keys: Iterable[str]) -> dict[str, frozenset[str]]:
+        """The names of the files of those keys that there are, without reading them."""
         ...
 
     def keys(self, prefix: str) -> list[str]:

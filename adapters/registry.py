@@ -153,7 +153,7 @@ class Registry:
         AdapterNotFound for a begun name that is gone.
         """
         self._check_free(name)
-        self._shelf.flush(folder)
+        self._shelf.prepare(folder, manifest.digest)
         with self._write(name) as connection:
             adapter = ledger.read_adapter(connection, name)
             if begun and (adapter is None or (adapter.status == "staging" and adapter.source != source)):
@@ -179,7 +179,7 @@ class Registry:
 
         Returns (version, created); the same bytes again are not created. Raises AdapterNotFound or OtherBase.
         """
-        self._shelf.flush(folder)
+        self._shelf.prepare(folder, manifest.digest)
         with self._write(name) as connection:
             adapter = self._ready(connection, name)
             version, created = self._put_version(connection, name, folder, manifest, source)

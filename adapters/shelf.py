@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from adapters.adapter import Version
@@ -22,32 +21,34 @@ class Shelf:
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
 
-    def flush(self, folder: Path) -> None:
-        """Bring the files to the disk now, so that the transaction which moves them need not wait for it."""
-        for name in FILES:
-            with (folder / name).open("rb") as file:
-                os.fsync(file.fileno())
+    def prepare(self, folder: Path, digest: str) -> None:
+        """Do now what takes long of `put`, so that the transaction which it is part of need not wait for it."""
+        self._blobs.prepare(folder, _key(digest))
 
     def put(self, folder: Path, digest: str) -> None:
         """Move the folder to its place; what is there already stays, unless it has lost a file."""
-        if self.holds(digest):
-            return
-        self._blobs.remove(_key(digest))
+        if not self.holds(digest):
+            self._blobs.remove(_key(digest))
         self._blobs.commit(folder, _key(digest))
 
     def holds(self, digest: str) -> bool:
         """Whether both files are there."""
-        try:
-            folder = self._blobs.path(_key(digest))
-        except FileNotFoundError:
-            return False
-        return all((folder / name).is_file() for name in FILES)
+        return digest in self.holding([digest])
+
+    def holding(self, digests: Iterable[str]) -> set[str]:
+        """Those of the digests of which both files are there."""
+        found = self._blobs.files([_key(digest) for digest in digests])
+        return {key.removeprefix(_PREFIX) for key, names in found.items() if names.issuperset(FILES)}
 
     def path(self, version: Version) -> Path:
         """The folder with both files; raises AdapterNotFound."""
-        if not self.holds(version.digest):
+        try:
+            folder = self._blobs.path(_key(version.digest))
+        except FileNotFoundError:
+            folder = None
+        if folder is None or not all((folder / name).is_file() for name in FILES):
             raise AdapterNotFound(f"version {version.id} cannot be served: {GONE}")
-        return self._blobs.path(_key(version.digest))
+        return folder
 
     def digests(self) -> Iterator[str]:
         """Every digest that has a folder."""

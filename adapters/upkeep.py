@@ -30,9 +30,12 @@ def collect(database: Store, shelf: Shelf, in_use: Collection[str] = ()) -> list
 def mend(database: Store, shelf: Shelf, on_write: Callable[[Connection], None]) -> None:
     """After any end of the last process: half-registered names go, versions without files say so, other files go."""
     shelf.sweep()
+    with database.read() as connection:
+        known = ledger.digests(connection)
+    there = shelf.holding(known)  # of all at once, and before the transaction: the store may be far away
     with database.write() as connection:
         ledger.lock(connection)
         ledger.remove_staging(connection)
-        ledger.mark_missing(connection, shelf.holds)
+        ledger.mark_missing(connection, lambda digest: digest in there or shelf.holds(digest))
         on_write(connection)
     collect(database, shelf)

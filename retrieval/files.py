@@ -12,6 +12,7 @@ acknowledged is there with its bytes, and what was not is swept by `retrieval.up
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import secrets
 import time
@@ -28,6 +29,8 @@ from retrieval.generations import take_file_out
 from retrieval.pages import Order, Page, Paging, rows_of
 from retrieval.places import Places
 from retrieval.ports import Blobs, Store
+
+logger = logging.getLogger(__name__)
 
 LONGEST_FILENAME = 512
 
@@ -161,7 +164,7 @@ class Files:
         with self._database.write() as connection:
             file = self._find(connection, file_id, owner, lock=True)
             self._remove(connection, file.id)
-        contents.drop_unused(self._database, self._blobs, file.digest)
+        self._drop_unused(file.digest)
         return file
 
     def purge_expired(self) -> int:
@@ -174,7 +177,7 @@ class Files:
                 connection.execute(select(_columns.id).where(_columns.id == file_id).with_for_update())
                 self._remove(connection, file_id)
         for digest in {digest for _, digest in found}:
-            contents.drop_unused(self._database, self._blobs, digest)
+            self._drop_unused(digest)
         return len(found)
 
     def _complete(self, file: File) -> None:
@@ -188,6 +191,13 @@ class Files:
         with self._database.write() as connection:
             connection.execute(delete(tables.files).where(_columns.id == file.id, ~_columns.complete))
         contents.drop_unused(self._database, self._blobs, file.digest)
+
+    def _drop_unused(self, digest: str) -> None:
+        """The file is gone already, whatever becomes of its bytes: those that stay are swept."""
+        try:
+            contents.drop_unused(self._database, self._blobs, digest)
+        except Exception:
+            logger.exception("the bytes of a deleted file are left to be swept (SHA-256 %s)", digest)
 
     def _find(self, connection: Connection, file_id: str, owner: str | None, *, lock: bool = False) -> File:
         query = select(*_SHOWN).where(_columns.id == file_id, *self._seen(owner))

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import tokenizers
@@ -127,9 +128,15 @@ class Ingestion:
                 job, "server_error", "reading this file has ended the server's ingestion process each time"
             )
             return None
+        renew = partial(self._renewed, jobs)
         try:
-            renew = partial(self._renewed, jobs)
-            document = self._heavy.run(partial(self._document, job), renew)
+            # the bytes may have to be fetched; when they cannot be now, that is no file's fault, and the round ends
+            path = self._heavy.run(partial(self._files.path_of, job.digest), renew)
+        except FileNotFound as error:
+            self._queue.fail(job, "server_error", str(error))
+            return None
+        try:
+            document = self._heavy.run(partial(self._document, path, job), renew)
             self._queue.begin(job)  # what has been read apart could harm nobody here; what comes now could
             chunks = self._heavy.run(partial(self._chunks, document, job), renew)
             if not chunks:
@@ -139,9 +146,6 @@ class Ingestion:
                 self._try_again(job, error)
             else:
                 self._queue.fail(job, error.code, error.message)
-            return None
-        except FileNotFound as error:
-            self._queue.fail(job, "server_error", str(error))
             return None
         except Stopped:
             raise
@@ -158,9 +162,9 @@ class Ingestion:
         missing = {digest: text for digest, text in texts.items() if digest not in known}
         return _Reading(job, chunks, digests, missing)
 
-    def _document(self, job: Job) -> Document:
+    def _document(self, path: Path, job: Job) -> Document:
         return parse_apart(
-            self._files.path_of(job.digest),
+            path,
             job.filename,
             seconds=self._parse_seconds,
             memory_bytes=self._parse_memory_bytes,

@@ -33,7 +33,7 @@ class Blobs(Protocol):
         ...
 
     def path(self, key: str) -> Path:
-        """The folder of a key; raises FileNotFoundError."""
+        """The folder of a key, which may take its time to come; raises FileNotFoundError."""
         ...
 
     def keys(self, prefix: str = "") -> list[str]:

@@ -33,6 +33,7 @@ from server.admission import Admission
 from server.assistants import Catalogue
 from server.auth import Authenticator
 from server.background import Background
+from server.blobs import open_blobs
 from server.demo import install_demo, wait_until_searchable
 from server.demo_documents import DemoDocuments
 from server.embedders import embedder_of, reranker_of
@@ -48,7 +49,6 @@ from server.settings import Settings
 from server.slots import Slots
 from server.storage import feed
 from server.storage.assistants import Assistants
-from server.storage.blobs import LocalBlobs
 from server.storage.database import Database
 from server.storage.keys import Keys
 from server.storage.responses import Responses
@@ -156,7 +156,7 @@ def assemble(
 
     fingerprint: the embedder's, where it is not to be read from the model's files.
     """
-    blobs = LocalBlobs(settings.data_dir / "blobs")
+    blobs = open_blobs(settings)
     keys = Keys(database, file=settings.api_keys_file)
     models = {settings.base_name, EMBEDDER, embedder.name}
     assistants: Assistants

@@ -14,9 +14,9 @@ from adapters.base_model import BaseModel
 from adapters.errors import AdapterNotFound
 from adapters.registry import Registry
 from adapters.training.method import Kind
+from server.blobs import open_blobs
 from server.boot import model_folder
 from server.settings import Settings, load_settings
-from server.storage.blobs import LocalBlobs
 from server.storage.database import Database
 from server.training_device import choose_device
 
@@ -47,7 +47,7 @@ def _versions(settings: Settings, base: BaseModel, name: str) -> list[tuple[str,
         database.migrate()
         registry = Registry(
             database,
-            LocalBlobs(settings.data_dir / "blobs"),
+            open_blobs(settings),
             base_name=base.name,
             base_fingerprint=base.fingerprint,
         )

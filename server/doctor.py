@@ -1,10 +1,14 @@
-"""`manyhats doctor`: what is there, what is missing, and what mends it. Looks only; changes nothing."""
+"""`manyhats doctor`: what is there, what is missing, and what mends it.
+
+Looks only; changes nothing, but for one small object that is written into a bucket and deleted again.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import secrets
 import shutil
 import struct
 import subprocess
@@ -51,7 +55,8 @@ def examine(settings: Settings | None = None, *, load: bool = False) -> list[Fin
             settings = load_settings()
         except ValueError as error:
             return [*findings, Finding(name="settings", status="fail", detail=str(error), mend="correct the variable")]
-    findings += [_data_dir(settings), _disk(settings), _port(settings), _embedder(settings), *_base(settings)]
+    findings += [_data_dir(settings), _disk(settings), *_bucket(settings), _port(settings)]
+    findings += [_embedder(settings), *_base(settings)]
     if load:
         findings.append(_loads(settings))
     return findings
@@ -196,6 +201,34 @@ def _disk(settings: Settings) -> Finding:
         detail=f"{free:.1f} GB free under {there}",
         mend="make room, or set MANYHATS_DATA_DIR to a larger disk",
     )
+
+
+def _bucket(settings: Settings) -> Iterator[Finding]:
+    if not settings.blob_url:
+        return
+    from server.storage.errors import BlobsUnavailable
+    from server.storage.object_store import ObjectStore
+
+    objects = ObjectStore(settings.blob_url)
+    name, content = f"doctor/{secrets.token_hex(8)}", b"manyhats doctor"
+    try:
+        objects.create(name, content)
+        try:
+            is_kept = not objects.create(name, b"a second writer") and objects.read(name) == content
+            is_listed = any(one.name == name for one in objects.listed("doctor/"))
+        finally:
+            objects.delete(name)
+    except BlobsUnavailable as error:
+        mend = "check MANYHATS_BLOB_URL, AWS_ENDPOINT_URL, the AWS_ credentials and their rights: docs/object-store.md"
+        yield Finding(name="bucket", status="fail", detail=str(error), mend=mend)
+        return
+    detail = f"{settings.blob_url} is read, written, listed and deleted"
+    if is_kept and is_listed:
+        yield Finding(name="bucket", status="ok", detail=detail)
+        return
+    wrong = "takes no notice of If-None-Match" if is_listed else "does not list at once what was written"
+    mend = "a store that does both: docs/object-store.md says what is lost without"
+    yield Finding(name="bucket", status="warn", detail=f"{detail}, but {wrong}", mend=mend)
 
 
 def _port(settings: Settings) -> Finding:

@@ -148,6 +148,13 @@ STATUS: dict[type[Exception], Problem] = {
         type="server_error",
         message="The server's disk is full and nothing was changed; make room on it and try again.",
     ),
+    storage_errors.BlobsUnavailable: Problem(
+        status=503,
+        code="object_store_unavailable",
+        type="server_error",
+        headers={"Retry-After": "5"},
+        message="The server's object store does not answer; try again soon. Its log says why.",
+    ),
     storage_errors.DataDirBusy: Problem(status=409, code="data_dir_busy"),
     storage_errors.FileInvalid: Problem(
         status=500,

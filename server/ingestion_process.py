@@ -22,11 +22,11 @@ from retrieval.queue import Queue
 from retrieval.reembedding import Reembedding
 from retrieval.reembedding_table import Reembeddings
 from retrieval.vectors import Vectors
+from server.blobs import open_blobs
 from server.embedders import embedder_of
 from server.logs import configure, quiet_children
 from server.settings import Settings, load_settings
 from server.storage import feed
-from server.storage.blobs import LocalBlobs
 from server.storage.database import Database
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def _work(settings: Settings, heavy: Heavy, stop: threading.Event) -> None:
         queue.release(HOLDER)
         table = Reembeddings(database, on_write=partial(feed.bump, topic="ingestion"))
         table.release(HOLDER)
-        files = Files(database, LocalBlobs(settings.data_dir / "blobs"), max_bytes=settings.max_file_bytes)
+        files = Files(database, open_blobs(settings), max_bytes=settings.max_file_bytes)
         # the model is loaded with the first work: a server without files does without it
         while not queue.is_due() and not table.all():
             if stop.wait(POLL_SECONDS):

@@ -22,7 +22,7 @@ from adapters.manifest import Manifest
 from adapters.mix import Ingredient, Method, Recipe, mix
 from adapters.registry import Registry
 from adapters.sources import Sources
-from server.storage.blobs import LocalBlobs
+from server.storage.blob_store import BlobStore
 
 Stage = Callable[[Sources, Path], None]
 Facts = dict[str, Any]
@@ -61,7 +61,7 @@ class Intake:
 
     registry: Registry
     sources: Sources
-    blobs: LocalBlobs
+    blobs: BlobStore
     base: BaseModel
     max_rank: int
     max_bytes: int

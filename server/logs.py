@@ -24,7 +24,18 @@ PLAIN_VALUE = re.compile(r"[\w.,:;/@+*()-]+")
 GIVEN_VALUE = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
 # what these say about themselves while they start hides what the server says; at level debug they may speak
 TALKATIVE = ("vllm", "alembic", "faiss", "sentence_transformers", "uvicorn.error")
-CHATTY = ("httpx", "httpx2", "httpcore", "botocore", "s3fs", "fsspec", "asyncio", "multipart", "python_multipart")
+CHATTY = (
+    "httpx",
+    "httpx2",
+    "httpcore",
+    "botocore",
+    "aiobotocore",
+    "s3fs",
+    "fsspec",
+    "asyncio",
+    "multipart",
+    "python_multipart",
+)
 
 QUIET = {
     "TQDM_DISABLE": "1",

@@ -31,7 +31,7 @@ from server.query_vectors import QueryVectors
 from server.settings import Settings
 from server.slots import Slots
 from server.storage.assistants import Assistants
-from server.storage.blobs import LocalBlobs
+from server.storage.blob_store import BlobStore
 from server.storage.callers import Caller
 from server.storage.database import Database
 from server.storage.keys import Keys
@@ -52,7 +52,7 @@ class Services:
     engine: Engine
     base: BaseModel
     database: Database
-    blobs: LocalBlobs
+    blobs: BlobStore
     keys: Keys
     registry: Registry
     sources: Sources

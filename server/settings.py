@@ -6,6 +6,7 @@ A misspelt variable is an error at start, because a setting that is silently ign
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from retrieval.index.milvus_address import parse_address
 PREFIX = "MANYHATS_"
 DEMO_DIR = Path(__file__).resolve().parent.parent / "deploy" / "demo"
 DEMO_BASE = DEMO_DIR / "base"
+BUCKET = re.compile(r"s3a?://[A-Za-z0-9][A-Za-z0-9.-]{1,62}(/[A-Za-z0-9._=-]+)*/?")
 
 CommaList = Annotated[tuple[str, ...], NoDecode]  # "a,b,c" in the environment
 
@@ -41,6 +43,8 @@ class Settings(BaseSettings):
     # where it keeps things
     data_dir: Path = Field(Path("manyhats-data"), description="Database, adapters, files and caches.")
     database_url: SecretStr | None = Field(None, description="SQLAlchemy URL; SQLite in the data directory if unset.")
+    blob_url: str = Field("", description="Bucket for adapters and files, s3://bucket/prefix; data directory if unset.")
+    blob_cache_gib: int = Field(20, ge=1, description="Copies kept here of what lies in the bucket, GiB.")
 
     # what it serves
     model: str = Field(str(DEMO_BASE), description="Base model: a folder, or a hub name where a hub can be reached.")
@@ -120,6 +124,13 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("blob_url")
+    @classmethod
+    def _a_bucket(cls, value: str) -> str:
+        if value and not BUCKET.fullmatch(value):  # above all none with credentials in it, which would be shown
+            raise ValueError("give s3://bucket or s3://bucket/prefix; endpoint and credentials are AWS_… variables")
+        return value.rstrip("/")
+
     @field_validator("vllm_args")
     @classmethod
     def _splittable(cls, value: str) -> str:
@@ -165,6 +176,16 @@ class Settings(BaseSettings):
     def index_dir(self) -> Path:
         """Where search indexes are kept; all of them can be made again."""
         return self.data_dir / "cache" / "indexes"
+
+    @property
+    def blob_dir(self) -> Path:
+        """Where adapters and files are kept without a bucket."""
+        return self.data_dir / "blobs"
+
+    @property
+    def blob_cache_dir(self) -> Path:
+        """Where copies are kept of what lies in the bucket."""
+        return self.data_dir / "cache" / "blobs"
 
     @property
     def base_cache_dir(self) -> Path:

@@ -23,9 +23,12 @@ from server.engine.base import Engine, EngineAdapter, EngineError, EngineUnavail
 from server.first_load import FACT, FirstLoad
 from server.metrics import Metrics
 from server.soft_prompts import SoftPrompts
+from server.storage.errors import StorageError
 from server.threads import run_in
 
 logger = logging.getLogger(__name__)
+
+Failure = EngineError | AdapterNotFound | StorageError  # to load: told to whoever waits for it
 
 
 class Slots:
@@ -57,7 +60,7 @@ class Slots:
         self._loaded: dict[str, EngineAdapter] = {}
         self._used_at: dict[str, float] = {}  # by engine name, Unix seconds; of this run of the server
         self._claims: Counter[str] = Counter()  # digests of versions that a request was given but does not hold yet
-        self._failure: dict[str, EngineError | AdapterNotFound] = {}
+        self._failure: dict[str, Failure] = {}
         self._pinned: set[str] = set()
         self._steps: asyncio.Queue[Step] = asyncio.Queue()
         self._worker: asyncio.Task[None] | None = None
@@ -70,7 +73,8 @@ class Slots:
     async def hold(self, version: Version) -> AsyncIterator[EngineAdapter]:
         """Wait for the version's slot and keep it for the request's time.
 
-        Raises LoadFailed or AdapterNotFound when it cannot be loaded, EngineUnavailable when the engine is dead.
+        Raises LoadFailed or AdapterNotFound when it cannot be loaded, BlobsUnavailable when its files cannot be fetched
+        now, EngineUnavailable when the engine is dead.
         """
         self._used_at[version.engine_name] = self._wall_clock()
         async with self._held(version) as adapter:
@@ -154,7 +158,10 @@ class Slots:
         for name in {version.adapter for version in versions} - kept:
             self._metrics.forget(name)
         await self.follow_pins()
-        await self._collect()
+        try:
+            await self._collect()
+        except StorageError as error:  # they are removed all the same; the next unload or start collects the files
+            logger.warning("files of removed versions stay for now: %s", error)
 
     async def close(self) -> None:
         """Stop carrying out steps; the engine goes with everything it holds."""
@@ -193,7 +200,7 @@ class Slots:
         if not self._steps.empty() and (self._worker is None or self._worker.done()):
             self._worker = asyncio.create_task(self._carry_out(), name="adapter slots")
 
-    def _answer(self, ticket: object, error: EngineError | AdapterNotFound | None) -> None:
+    def _answer(self, ticket: object, error: Failure | None) -> None:
         going = self._waiting.get(ticket)
         if going is None or going.done():
             return
@@ -229,7 +236,7 @@ class Slots:
                 engine_name=key, lora_id=version.lora_id, path=await run_in(None, self._warm, version)
             )
             await self._engine.load(adapter)
-        except (EngineError, AdapterNotFound) as error:
+        except (EngineError, AdapterNotFound, StorageError) as error:
             logger.warning("adapter %s could not be loaded: %s", version.id, error)
             self._refuse(key, error)
             return
@@ -250,7 +257,7 @@ class Slots:
         if self._first_load and FACT not in version.details and idle and not self._residency.occupancy().waiting:
             self._measuring = asyncio.create_task(self._measure(version), name="first load")
 
-    def _refuse(self, key: str, error: EngineError | AdapterNotFound) -> None:
+    def _refuse(self, key: str, error: Failure) -> None:
         self._failure[key] = error
         self._pinned.discard(key)  # the policy has let the pin go; the next change of adapters tries it again
         self._follow(self._residency.failed(key, self._clock()))
@@ -261,7 +268,7 @@ class Slots:
         try:
             async with self._held(version) as adapter:
                 await self._first_load.measure(version, adapter)
-        except (EngineError, AdapterError) as error:
+        except (EngineError, AdapterError, StorageError) as error:
             logger.warning("the effect of %s could not be measured: %s", version.id, error)
         except Exception:  # nobody waits for this task
             logger.exception("the effect of %s could not be measured", version.id)

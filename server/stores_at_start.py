@@ -8,11 +8,11 @@ from retrieval.attachments import Attachments
 from retrieval.errors import RetrievalError, StoreNotFound
 from retrieval.files import Files
 from retrieval.stores import Stores
+from server.blobs import open_blobs
 from server.demo import begin_reading
 from server.demo_documents import DemoDocuments
 from server.services import Services
 from server.settings import Settings
-from server.storage.blobs import LocalBlobs
 from server.storage.database import Database
 from server.store_rights import check_assistants_store
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 def begin_reading_documents(settings: Settings, database: Database) -> None:
     """What the ingestion process, which starts beside this one, can do while the engine loads."""
-    blobs = LocalBlobs(settings.data_dir / "blobs")
+    blobs = open_blobs(settings)
     documents = DemoDocuments(
         files=Files(database, blobs, max_bytes=settings.max_file_bytes),
         stores=Stores(database),

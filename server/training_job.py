@@ -30,6 +30,7 @@ from adapters.training.jobs import Jobs
 from adapters.training.quiet import quiet
 from adapters.training.train import Asked, Interrupted, Order, Step, Trained, train
 from retrieval.files import Files
+from server.blobs import open_blobs
 from server.finite_numbers import finite
 from server.idle_thread import IdleThread
 from server.intake import Intake
@@ -37,7 +38,6 @@ from server.logs import configure, quiet_children
 from server.settings import Settings, load_settings
 from server.storage import feed
 from server.storage.assistants import Assistants
-from server.storage.blobs import LocalBlobs
 from server.storage.database import Database
 from server.storage.errors import StorageError
 from server.training_device import choose_device
@@ -246,7 +246,7 @@ class JobProcess:
 
     def _publication(self, base: BaseModel) -> Publication:
         settings = self._settings
-        blobs = LocalBlobs(settings.data_dir / "blobs")
+        blobs = open_blobs(settings)
         intake = Intake(
             registry=self._registry(base),
             sources=Sources(roots=(settings.training_dir,), remotes=(), max_bytes=settings.max_adapter_bytes),
@@ -269,7 +269,7 @@ class JobProcess:
         assistants = Assistants(self._database, file=settings.assistants_file)
         return Registry(
             self._database,
-            LocalBlobs(settings.data_dir / "blobs"),
+            open_blobs(settings),
             base_name=settings.base_name,
             base_fingerprint=base.fingerprint,
             # that it is no other model's name was seen to when the job was made

@@ -47,6 +47,7 @@ def sweep_all(services: Services) -> None:
     swept = sweep(services.database, services.blobs, on_write=partial(feed.bump, topic="files"))
     logger.info("swept: %s", swept)
     _drop_dead_indexes(services)
+    services.blobs.tidy()  # last, because it asks another host
 
 
 def _drop_dead_indexes(services: Services) -> None:

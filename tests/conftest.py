@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
+from server.storage import object_store
 from server.storage.database import Database
+from tests.s3 import lead_there, served
+
+SLOW_SECONDS = 120.0  # a machine that does much else answers its own questions late
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +34,20 @@ def embedder_cache(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPat
     """
     cache = getattr(pytestconfig, "cache", None)  # None with `-p no:cacheprovider`
     return tmp_path_factory.mktemp("embedder") if cache is None else Path(cache.mkdir("embedder"))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server, one for all tests: buckets keep them apart."""
+    with served() as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`s3://…`: an empty bucket of this test's own, reached by the environment."""
+    lead_there(monkeypatch, s3_server)
+    monkeypatch.setattr(object_store, "SMALL_SECONDS", SLOW_SECONDS)
+    name = f"bucket-{secrets.token_hex(6)}"
+    httpx2.put(f"{s3_server}/{name}", timeout=SLOW_SECONDS).raise_for_status()
+    return f"s3://{name}"

@@ -21,6 +21,7 @@ CONFINED = {
     "faiss": "retrieval/index/faiss_*.py",
     "pymilvus": "retrieval/index/milvus_service.py",
     "tantivy": "retrieval/index/lexical.py",
+    "aiobotocore": "server/storage/object_store.py",
     "openvino": "retrieval/embedding_openvino.py",
     "sentence_transformers": "retrieval/*.py",
     "semantic_text_splitter": "retrieval/chunking.py",

@@ -80,7 +80,8 @@ async def read_file(file_id: str, request: Request, caller: CallerDep, services:
 
     https://platform.openai.com/docs/api-reference/files/retrieve-contents
     """
-    file, path, stat = await run_in(services.storage_pool, _found, services, file_id, seen_by(caller))
+    file = await run_in(services.storage_pool, services.files.get, file_id, seen_by(caller))
+    path, stat = await run_in(services.file_pool, _found, services, file)  # the bytes may have to be fetched
     _check_ranges(request.headers.get("range"), file.bytes)
     headers = {
         "Content-Disposition": attachment(file.filename),
@@ -129,13 +130,12 @@ def _add(services: Services, folder: Path, uploaded: Uploaded, owner: str) -> Fi
         )
 
 
-def _found(services: Services, file_id: str, owner: str | None) -> tuple[File, Path, os.stat_result]:
-    file = services.files.get(file_id, owner)
+def _found(services: Services, file: File) -> tuple[Path, os.stat_result]:
     path = services.files.path(file)
     try:
-        return file, path, path.stat()
+        return path, path.stat()
     except FileNotFoundError:  # deleted between the two
-        raise FileNotFound(f"no file has the id {file_id[:96]!r}") from None
+        raise FileNotFound(f"no file has the id {file.id!r}") from None
 
 
 def _check_ranges(header: str | None, n_bytes: int) -> None:

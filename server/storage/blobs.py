@@ -1,25 +1,21 @@
-"""Folders of files that never change, each under a key: complete or not there at all.
+"""Blobs (`blob_store.py`) as folders of this machine.
 
-A key is a path of plain names, such as `adapters/<digest>`. A blob holds at least one file directly, and no blob lies
-inside another; that is how a blob's folder is told from the folders above it.
+A blob holds at least one file directly, and no blob lies inside another; that is how a blob's folder is told from the
+folders above it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from server.storage.blob_store import STAGING, TRASH, check_key
 from server.storage.file_lock import folder_locked, try_lock
-
-KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
-STAGING = "staging"  # folders being filled, each locked by the process that fills it
-TRASH = "trash"  # folders being deleted; anyone may go on with it
 
 
 class LocalBlobs:
@@ -46,6 +42,11 @@ class LocalBlobs:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(descriptor)
+
+    def prepare(self, folder: Path, key: str) -> None:
+        """Bring the files to the disk now, so that `commit` has little left to wait for."""
+        check_key(key)
+        _sync_tree(folder)
 
     def commit(self, folder: Path, key: str) -> Path:
         """Make a staged folder the blob of that key and return where it lies now, on the disk for good.
@@ -81,6 +82,19 @@ class LocalBlobs:
             raise FileNotFoundError(errno.ENOENT, "no such blob", str(target))
         return target
 
+    def files(self, keys: Iterable[str]) -> dict[str, frozenset[str]]:
+        """The names of the files of those blobs that there are, as paths below the blob's folder."""
+        found = {}
+        for key in keys:
+            folder = self._place(key)
+            if _is_blob(folder):
+                found[key] = frozenset(
+                    (Path(parent) / name).relative_to(folder).as_posix()
+                    for parent, _, names in os.walk(folder)
+                    for name in names
+                )
+        return found
+
     def keys(self, prefix: str = "") -> list[str]:
         """Every key that begins with the prefix, sorted."""
         return sorted(key for key in self._walk(self._root) if key.startswith(prefix))
@@ -106,9 +120,11 @@ class LocalBlobs:
         for grave in list(self._trash.iterdir()):
             shutil.rmtree(grave, ignore_errors=True)
 
+    def tidy(self) -> None:
+        """Nothing: only this machine writes here, and `sweep` sees to it."""
+
     def _place(self, key: str) -> Path:
-        if not KEY.fullmatch(key) or key.split("/")[0] in (STAGING, TRASH):
-            raise ValueError(f"{key!r} is not a key; one is a path of plain names, such as 'adapters/0123abcd'")
+        check_key(key)
         return self._root / key
 
     def _walk(self, folder: Path) -> Iterator[str]:

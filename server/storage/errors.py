@@ -4,6 +4,7 @@ StorageError
 ├── DatabaseUnavailable     the database does not answer, or its disk is full
 │   ├── DatabaseFull        its disk is full
 │   └── DatabaseNewer       a newer manyhats wrote it
+├── BlobsUnavailable        the object store does not answer, or refuses
 ├── DataDirBusy             another server holds the data directory
 ├── FileInvalid             a keys or assistants file cannot be used
 ├── ManagedByFile           the entry comes from a file, which the API does not change
@@ -37,6 +38,10 @@ class DatabaseFull(DatabaseUnavailable):
 
 class DatabaseNewer(DatabaseUnavailable):
     """The database was written by a newer manyhats than this one."""
+
+
+class BlobsUnavailable(StorageError):
+    """The object store that blobs are kept in does not answer, or not as it should."""
 
 
 class DataDirBusy(StorageError):

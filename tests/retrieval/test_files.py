@@ -169,6 +169,21 @@ def test_bytes_that_somebody_took_away_are_said_to_be_gone(shelf: Shelf) -> None
         shelf.files.path(file)
 
 
+def test_a_file_is_deleted_though_its_bytes_cannot_be(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(_: str) -> None:
+        raise ConnectionError("the store of bytes does not answer")
+
+    file = shelf.upload()
+    with monkeypatch.context() as patched:
+        patched.setattr(shelf.blobs, "remove", down)
+        assert shelf.files.delete(file.id, "ana") == file
+    with pytest.raises(FileNotFound):
+        shelf.files.get(file.id, None)
+    assert shelf.blobs.keys() == [f"files/{file.digest}"]
+    assert sweep(shelf.database, shelf.blobs, clock=shelf.clock).contents == 1
+    assert shelf.blobs.keys() == []
+
+
 @pytest.mark.parametrize("damage", ["cut", "lost"])
 def test_the_same_bytes_again_mend_what_was_damaged(shelf: Shelf, damage: str) -> None:
     first = shelf.upload("some bytes")

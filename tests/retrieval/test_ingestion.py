@@ -134,6 +134,22 @@ def test_bytes_that_were_taken_away_end_the_file(house: House) -> None:
     assert house.file(file_id).status == "failed"
 
 
+def test_bytes_that_cannot_be_fetched_now_are_no_file_s_fault(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    file_id = house.attach("The office opens at nine.")
+    find = house.files.path_of
+
+    def down(_: str) -> Path:
+        raise ConnectionError("the store of bytes does not answer")
+
+    monkeypatch.setattr(house.files, "path_of", down)
+    for _ in range(2 * MOST_ATTEMPTS):
+        with pytest.raises(ConnectionError):
+            house.worker().step()
+    monkeypatch.setattr(house.files, "path_of", find)
+    assert house.worker().step()  # at once: it was given back
+    assert house.file(file_id).status == "completed"
+
+
 def test_a_cancelled_file_is_given_up_between_two_batches(house: House) -> None:
     file_id = house.upload(prose(240 * 150))
     batch = house.attachments.attach_batch(house.store_id, [Entry(file_id=file_id)])

@@ -13,6 +13,7 @@ from server import doctor
 from server.doctor import Finding
 from server.settings import DEMO_BASE, Settings
 from server.storage.data_lock import DataLock
+from server.storage.object_store import ObjectStore
 
 
 def found(findings: list[Finding], name: str) -> Finding:
@@ -135,3 +136,32 @@ def test_the_report_names_what_mends(capsys: pytest.CaptureFixture[str]) -> None
     assert "disk: make room" in capsys.readouterr().out
     doctor.report(findings, as_json=True)
     assert [one["status"] for one in json.loads(capsys.readouterr().out)] == ["ok", "warn"]
+
+
+def test_without_a_bucket_none_is_looked_for(settings: Settings) -> None:
+    assert list(doctor._bucket(settings)) == []
+
+
+def test_a_bucket_is_written_read_and_left_as_it_was(settings: Settings, bucket: str) -> None:
+    [finding] = doctor._bucket(settings.model_copy(update={"blob_url": f"{bucket}/prefix"}))
+    assert finding.status == "ok", finding
+    assert list(ObjectStore(bucket).listed("")) == []
+
+
+def test_a_bucket_that_is_not_there_fails(settings: Settings, bucket: str) -> None:
+    [finding] = doctor._bucket(settings.model_copy(update={"blob_url": f"{bucket}-none"}))
+    assert finding.status == "fail"
+    assert "MANYHATS_BLOB_URL" in finding.mend
+
+
+def test_a_bucket_without_conditional_writes_is_told(
+    settings: Settings, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overwriting(self: ObjectStore, name: str, content: bytes) -> bool:
+        self._quick().pipe_file(self._place(name), content)
+        return True
+
+    monkeypatch.setattr(ObjectStore, "create", overwriting)
+    [finding] = doctor._bucket(settings.model_copy(update={"blob_url": bucket}))
+    assert finding.status == "warn"
+    assert "If-None-Match" in finding.detail

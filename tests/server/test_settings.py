@@ -70,3 +70,16 @@ def test_secrets_are_not_shown() -> None:
 def test_every_setting_has_a_description() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     assert len(list(setting_names())) == len(Settings.model_fields)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/a/prefix/", "s3a://bucket.with-dots/x_y=1"])
+def test_a_bucket_has_a_plain_address(url: str) -> None:
+    assert load_settings({"MANYHATS_BLOB_URL": url}).blob_url == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "url", ["bucket", "s3://", "/srv/blobs", "https://host/bucket", "s3://key:secret@host/x", "s3://b/x?y", "s3://b//x"]
+)
+def test_anything_else_is_no_bucket(url: str) -> None:
+    with pytest.raises(ValidationError, match="give s3://bucket"):
+        load_settings({"MANYHATS_BLOB_URL": url})

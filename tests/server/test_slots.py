@@ -14,7 +14,7 @@ from server.engine.base import EngineAdapter, LoadFailed
 from server.engine.fake import FakeEngine
 from server.services import Services
 from server.slots import Slots
-from server.storage.errors import DatabaseUnavailable
+from server.storage.errors import BlobsUnavailable, DatabaseUnavailable
 
 Add = Callable[..., Any]
 
@@ -139,6 +139,24 @@ async def test_files_that_cannot_be_collected_hold_up_nobody(
     async with asyncio.timeout(2):
         await _hold_once(services.slots, new)
     monkeypatch.setattr(services.registry, "collect", collect)
+
+
+async def test_removing_an_adapter_ends_well_though_its_files_cannot_go(
+    services: Services, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = add("legal")
+    remove = services.blobs.remove
+
+    def fail(key: str) -> None:
+        raise BlobsUnavailable("no answer")
+
+    monkeypatch.setattr(services.blobs, "remove", fail)
+    services.registry.remove("legal")
+    await services.slots.retire([version])
+    assert services.blobs.keys("adapters/") == [f"adapters/{version.digest}"]
+    monkeypatch.setattr(services.blobs, "remove", remove)
+    await services.slots.retire([])
+    assert services.blobs.keys("adapters/") == []
 
 
 async def test_a_pin_that_failed_is_tried_again_at_the_next_change(
