@@ -40,6 +40,10 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("manyhats-data"), description="Database, adapters, files and caches.")
     database_url: SecretStr | None = Field(None, description="SQLAlchemy URL; SQLite in the data directory if unset.")
 
+    stale_seconds: float = Field(
+        60, ge=0, description="While the database is away, how long known keys and aliases still hold."
+    )
+
     # what it serves
     model: str = Field(str(DEMO_BASE), description="Base model: a folder, or a hub name where a hub can be reached.")
     model_name: str = Field("", description="Public name of the base model; `demo` for the demo, else the model's.")

@@ -19,6 +19,7 @@ from adapters.manifest import Manifest
 from adapters.registry import Registry
 from server.storage.blobs import LocalBlobs
 from server.storage.database import Database
+from tests.databases import only_sqlite
 
 Stage = Callable[[str], tuple[Path, Manifest]]
 
@@ -160,6 +161,7 @@ def test_a_moving_alias_always_means_one_of_its_versions(registry: Registry, sta
     assert len(seen) == 2
 
 
+@only_sqlite
 def test_processes_that_add_one_name_agree_on_one_version(tmp_path: Path, database: Database, stage: Stage):
     context = multiprocessing.get_context("spawn")
     staged = [stage(word) for word in ("one", "two", "one", "two")]

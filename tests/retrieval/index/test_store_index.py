@@ -21,6 +21,7 @@ from retrieval.index import dense as dense_module
 from retrieval.index import dense_state
 from retrieval.index.store_index import StoreIndex
 from retrieval.search import Searcher
+from tests.databases import only_sqlite
 from tests.retrieval.library import DIMENSIONS, Library, found, texts_of
 from tests.retrieval.shelf import FINGERPRINT, Shelf
 
@@ -202,6 +203,7 @@ print("closed")
 """
 
 
+@only_sqlite
 def test_a_full_disk_leaves_everything_searchable(library: Library, store: str, tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[3]
     arguments = [str(root), str(tmp_path / "manyhats.db"), str(library.folder), store]
