@@ -25,6 +25,7 @@ from retrieval.vector_store import Attributes
 logger = logging.getLogger(__name__)
 
 MAX_SELECTIONS = 64
+RENEWED_CHUNKS = 5_000  # whose words are made anew within a second
 UNREAD = 0  # the generation of an index that has taken nothing in
 
 
@@ -112,7 +113,14 @@ class StoreIndex:
         return self._dense is not None and self._dense.needs_tending()
 
     def tend(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Build what is due: see `DenseIndex.tend`."""
+        """Build what is due: see `DenseIndex.tend`; and weigh words anew where chunks were removed.
+
+        BM25 counts a removed chunk until its segment is merged: until then equal stores have unequal scores, by what
+        each process has seen. In a small store that is much, and making its words anew is little.
+        """
+        lexical = self._lexical
+        if lexical is not None and lexical.n_removed and len(lexical) <= RENEWED_CHUNKS:
+            self.renew(lexical)
         if self._dense is not None:
             self._dense.tend(stopped)
 

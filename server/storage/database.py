@@ -161,6 +161,7 @@ def _connect_args(url: sa.URL) -> dict[str, Any]:
     """What a server or network that has gone silent costs at most, on both ends; what the URL says itself stands."""
     wanted = {
         "application_name": "manyhats",
+        "client_encoding": "utf8",
         "connect_timeout": CONNECT_SECONDS,
         "keepalives_idle": 10,
         "keepalives_interval": 5,

@@ -49,7 +49,7 @@ def test_the_history_is_one_line(database: Database) -> None:
 
 def test_a_migration_that_fails_leaves_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("CREATE TABLE half (x)")
+        connection.exec_driver_sql("CREATE TABLE half (x INTEGER)")
         raise RuntimeError
 
     database = Database(url)
