@@ -49,5 +49,6 @@ async def follow(services: Services) -> None:
                     logger.exception("changes of other processes could not be read; trying again")
                 failing = True
     finally:
+        listener.stop()
         thread.submit(listener.close)
         thread.shutdown(wait=False)

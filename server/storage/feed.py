@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 Topic = Literal["keys", "adapters", "assistants", "files", "ingestion", "training"]
 FOLLOWED: frozenset[Topic] = frozenset({"keys", "adapters", "assistants"})  # what processes keep in memory
 CHANNEL = "manyhats_feed"
+SLICE_SECONDS = 0.5  # between two looks at whether this process ends
 RECONNECT_SECONDS = 1.0  # polling goes on meanwhile
 
 
@@ -55,13 +56,13 @@ class Feed:
 
 
 class Listener:
-    """Waits until another process may have changed something that this one keeps in memory. For one thread."""
+    """Waits until another process may have changed something that this one keeps in memory. For one thread, but for `stop`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: Any = None  # psycopg's, listening
         self._connect_at = 0.0
-        self._closed = threading.Event()
+        self._stopped = threading.Event()
 
     def wait(self, seconds: float) -> None:
         """Return as soon as somebody tells of a change, else after these seconds; never raises."""
@@ -72,17 +73,22 @@ class Listener:
                 self._connection = self._database.listen(CHANNEL)
                 if self._connection is not None:
                     return  # what was told before it listened is found by looking
-            if self._connection is not None:
-                for _ in self._connection.notifies(timeout=seconds, stop_after=1):
+            while self._connection is not None and not self._stopped.is_set() and time.monotonic() < until:
+                slice_seconds = min(SLICE_SECONDS, until - time.monotonic())
+                for _ in self._connection.notifies(timeout=slice_seconds, stop_after=1):
                     return
         except Exception as error:  # noqa: BLE001  # psycopg's, which SQLite does without
             logger.info("changes are looked for every %.1f s, and not told of: %s", seconds, error)
             self._drop()
-        self._closed.wait(max(0.0, until - time.monotonic()))
+        self._stopped.wait(max(0.0, until - time.monotonic()))
+
+    def stop(self) -> None:
+        """Have `wait` return, now and ever after; from any thread."""
+        self._stopped.set()
 
     def close(self) -> None:
         """Let the connection go."""
-        self._closed.set()
+        self.stop()
         self._drop()
 
     def _drop(self) -> None:
