@@ -12,7 +12,7 @@ from deploy.setup.browser import NO_QUESTIONS, Run, Say, why_not
 
 PACKAGE = "postgresql"
 PLACES = "/usr/lib/postgresql/*/bin/initdb"
-# Debian's package makes a database cluster and starts a server for it, unless this says otherwise while it is installed.
+# Debian's package makes a database cluster and starts a server for it, unless this says otherwise then.
 NO_CLUSTER = "/etc/postgresql-common/createcluster.d/manyhats.conf"
 BEFORE = ["sh", "-c", f"mkdir -p {Path(NO_CLUSTER).parent} && echo 'create_main_cluster = false' > {NO_CLUSTER}"]
 INSTALL = [*NO_QUESTIONS, "install", "-y", "--no-install-recommends", PACKAGE]

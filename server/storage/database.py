@@ -130,7 +130,7 @@ class Database:
             return None
         with _translated():
             pooled = self._engine.raw_connection()
-            connection = pooled.driver_connection
+            connection: Any = pooled.driver_connection
             pooled.detach()
             connection.autocommit = True
             connection.execute(f'LISTEN "{channel}"')

@@ -56,7 +56,7 @@ class Feed:
 
 
 class Listener:
-    """Waits until another process may have changed something that this one keeps in memory. For one thread; `stop` is for any."""
+    """Waits until another process may have changed what this one keeps in memory. For one thread; `stop` for any."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
