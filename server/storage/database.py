@@ -124,7 +124,7 @@ class Database:
     def listen(self, channel: str) -> Any:
         """psycopg's connection, of the caller's own, that hears what is notified on a channel; None on SQLite.
 
-        Raises DatabaseUnavailable.
+        Raises DatabaseUnavailable, or psycopg's own errors.
         """
         if self._lock is not None:
             return None
@@ -132,8 +132,12 @@ class Database:
             pooled = self._engine.raw_connection()
             connection: Any = pooled.driver_connection
             pooled.detach()
-            connection.autocommit = True
-            connection.execute(f'LISTEN "{channel}"')
+            try:
+                connection.autocommit = True
+                connection.execute(f'LISTEN "{channel}"')
+            except BaseException:
+                connection.close()
+                raise
         return connection
 
     def close(self) -> None:

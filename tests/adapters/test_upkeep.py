@@ -16,7 +16,7 @@ import pytest
 
 from adapters.errors import AdapterNotFound, AliasInvalid, NameTaken
 from adapters.manifest import Manifest
-from adapters.registry import Registry
+from adapters.registry import FETCHING_SECONDS, Registry
 from server.storage.blobs import LocalBlobs
 from server.storage.database import Database
 from tests.databases import only_sqlite
@@ -74,6 +74,14 @@ def test_recovery_removes_what_was_half_done(registry: Registry, stage: Stage, b
     assert not unfinished.exists()
     assert blobs.keys("adapters/") == [f"adapters/{version.digest}"]
     assert [(adapter.name, adapter.status) for adapter in registry.list()] == [("broken", "failed"), ("legal", "ready")]
+
+
+def test_recovery_beside_others_leaves_what_they_may_still_fetch(registry: Registry):
+    registry.begin("dead", "hf://org/dead")
+    registry._clock = lambda: 1_000.0 + FETCHING_SECONDS + 1  # an hour after the first, the second comes
+    registry.begin("fetched", "hf://org/legal")
+    registry.recover(alone=False)
+    assert [adapter.name for adapter in registry.list()] == ["fetched"]
 
 
 @pytest.mark.parametrize("loss", ["folder", "weights", "config"])
