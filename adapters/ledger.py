@@ -92,9 +92,10 @@ def remove_adapter(connection: Connection, name: str) -> None:
     connection.execute(delete(tables.adapters).where(tables.adapters.c.name == name))
 
 
-def remove_staging(connection: Connection) -> None:
-    """Names whose source was still being fetched when their process ended."""
-    connection.execute(delete(tables.adapters).where(tables.adapters.c.status == "staging"))
+def remove_staging(connection: Connection, before: float | None) -> None:
+    """Names whose source was still being fetched when their process ended: all, or those begun before a time."""
+    left = delete(tables.adapters).where(tables.adapters.c.status == "staging")
+    connection.execute(left if before is None else left.where(tables.adapters.c.created_at < before))
 
 
 def pin(connection: Connection, name: str, base_fingerprint: str, limit: int | None) -> None:

@@ -33,6 +33,8 @@ from adapters.shelf import Shelf
 
 __all__ = ["Adapter", "Registry", "Version"]
 
+FETCHING_SECONDS = 3_600.0  # longer than fetching an adapter takes
+
 
 class Registry:
     """Adapters, versions and aliases of one data directory. Any thread may call it, and so may several processes."""
@@ -246,12 +248,14 @@ class Registry:
         """Delete the files of every digest that no version has and that is not in use; returns those digests."""
         return upkeep.collect(self._database, self._shelf, in_use)
 
-    def recover(self) -> None:
+    def recover(self, *, alone: bool = True) -> None:
         """Make rows and files agree after any end of the last process. For whoever holds the data directory's lock.
 
         Half-registered names are gone; versions whose files are lost say so; files that no version has are deleted.
+        alone: whether nobody else works in this database; if not, what was begun within an hour may still become ready.
         """
-        upkeep.mend(self._database, self._shelf, self._on_write)
+        staged_before = None if alone else self._clock() - FETCHING_SECONDS
+        upkeep.mend(self._database, self._shelf, self._on_write, staged_before=staged_before)
         self.refresh()
 
     # Inside one transaction

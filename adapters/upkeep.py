@@ -27,15 +27,20 @@ def collect(database: Store, shelf: Shelf, in_use: Collection[str] = ()) -> list
     return gone
 
 
-def mend(database: Store, shelf: Shelf, on_write: Callable[[Connection], None]) -> None:
-    """After any end of the last process: half-registered names go, versions without files say so, other files go."""
+def mend(
+    database: Store, shelf: Shelf, on_write: Callable[[Connection], None], *, staged_before: float | None = None
+) -> None:
+    """After any end of the last process: half-registered names go, versions without files say so, other files go.
+
+    staged_before: what was begun later is being fetched by another process, which lives; None knows no other.
+    """
     shelf.sweep()
     with database.read() as connection:
         known = ledger.digests(connection)
     there = shelf.holding(known)  # of all at once, and before the transaction: the store may be far away
     with database.write() as connection:
         ledger.lock(connection)
-        ledger.remove_staging(connection)
+        ledger.remove_staging(connection, staged_before)
         ledger.mark_missing(connection, lambda digest: digest in there or shelf.holds(digest))
         on_write(connection)
     collect(database, shelf)

@@ -130,7 +130,7 @@ class Stores:
         now = self._clock()
         values = _read_changes(changes)
         with self._database.write() as connection:
-            store = self._get(connection, store_id)
+            store = self._get(connection, store_id, lock=True)
             if "expires_days" in values and store.expired:
                 raise StoreExpired(f"vector store {store_id!r} has expired; make another from its files")
             days = values.get("expires_days", store.expires_days)
@@ -144,7 +144,7 @@ class Stores:
     def delete(self, store_id: str) -> VectorStore:
         """Remove a store and what it holds, but no file; returns what it was. Raises StoreNotFound."""
         with self._database.write() as connection:
-            store = self._get(connection, store_id)
+            store = self._get(connection, store_id, lock=True)
             connection.execute(update(tables.stores).where(_columns.id == store_id).values(deleted=True))
             cancel_waiting(connection, store_id)
             connection.execute(delete(tables.reembeddings).where(tables.reembeddings.c.store_id == store_id))
@@ -170,15 +170,15 @@ class Stores:
         """End the stores whose time is over; returns how many."""
         return expire_stores(self._database, self._clock(), self._on_write)
 
-    def _get(self, connection: Connection, store_id: str) -> VectorStore:
-        found = self._shown(connection, self._rows(connection, _columns.id == store_id))
+    def _get(self, connection: Connection, store_id: str, *, lock: bool = False) -> VectorStore:
+        found = self._shown(connection, self._rows(connection, _columns.id == store_id, lock=lock))
         if not found:
             raise not_found(store_id)
         return found[0]
 
-    def _rows(self, connection: Connection, condition: Any) -> Sequence[Row[Any]]:
-        query = select(tables.stores).where(condition, ~_columns.deleted)
-        return connection.execute(query.order_by(_columns.created_at, _columns.id)).all()
+    def _rows(self, connection: Connection, condition: Any, *, lock: bool = False) -> Sequence[Row[Any]]:
+        query = select(tables.stores).where(condition, ~_columns.deleted).order_by(_columns.created_at, _columns.id)
+        return connection.execute(query.with_for_update() if lock else query).all()
 
     def _shown(self, connection: Connection, rows: Sequence[Row[Any]]) -> builtins.list[VectorStore]:
         held = _held(connection, [row.id for row in rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,8 @@ class Vectors:
         if not stale:
             return found
         with self._database.write() as connection:
-            for ids in slices(stale):
+            for ids in slices(sorted(stale)):
+                _lock(connection, ids)
                 connection.execute(update(tables.vectors).where(_columns.id.in_(ids)).values(touched_at=now))
         return self.known(fingerprint, wanted)  # again: they may have been purged in between
 
@@ -62,7 +64,7 @@ class Vectors:
                 "vector": np.ascontiguousarray(vector, STORED).tobytes(),
                 "touched_at": now,
             }
-            for digest, vector in vectors.items()
+            for digest, vector in sorted(vectors.items(), key=itemgetter(0))
         ]
         with self._database.write() as connection:
             upsert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
@@ -75,13 +77,19 @@ class Vectors:
         unused = ~select(tables.windows.c.id).where(tables.windows.c.vector_id == _columns.id).exists()
         old = select(_columns.id).where(_columns.touched_at < before, unused)
         with self._database.read() as connection:
-            found = list(connection.execute(old).scalars())
+            found = sorted(connection.execute(old).scalars())
         purged = 0
         for some in slices(found):
             with self._database.write() as connection:
+                _lock(connection, some)
                 gone = delete(tables.vectors).where(_columns.id.in_(some), _columns.touched_at < before, unused)
                 purged += connection.execute(gone).rowcount
         return purged
+
+
+def _lock(connection: Connection, ids: Sequence[int]) -> None:
+    """Rows in one order, so that no two transactions wait for each other."""
+    connection.execute(select(_columns.id).where(_columns.id.in_(ids)).order_by(_columns.id).with_for_update())
 
 
 def vector_ids(connection: Connection, fingerprint: str, digests: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -91,7 +99,7 @@ def vector_ids(connection: Connection, fingerprint: str, digests: Sequence[str])
     for some in slices(wanted):
         query = select(_columns.digest, _columns.id, func.length(_columns.vector))
         query = query.where(_columns.fingerprint == fingerprint, _columns.digest.in_(some))
-        query = query.with_for_update(read=True, key_share=True)
+        query = query.order_by(_columns.id).with_for_update(read=True, key_share=True)
         found |= {digest: (vector_id, n_bytes) for digest, vector_id, n_bytes in connection.execute(query)}
     missing = [digest for digest in wanted if digest not in found]
     if missing:

@@ -31,7 +31,6 @@ from server.supervisor import EXIT_CONFIG
 logger = logging.getLogger(__name__)
 
 ENGINE_CHECK_SECONDS = 0.2
-FOLLOW_SECONDS = 0.5  # a key revoked in another process stops within a second
 LAST_FRAMES_SECONDS = 1.0  # for streams to tell their clients that the engine is dead
 
 EXIT_ENGINE_DEAD = 70
@@ -150,6 +149,7 @@ async def _live(
     stopping: asyncio.Event,
     end_serving: Callable[[], Awaitable[None]] = _nothing,
 ) -> int:
+    from server.agreement import follow
     from server.app import create_app
     from server.boot import boot
     from server.booting import Booting
@@ -168,7 +168,7 @@ async def _live(
         os._exit(0)  # the engine is half started in threads that cannot be interrupted; the supervisor ends the group
     services = starting.result()
     booting.app = create_app(services)
-    beside = [asyncio.create_task(_follow(services)), asyncio.create_task(keep_up(services))]
+    beside = [asyncio.create_task(follow(services)), asyncio.create_task(keep_up(services))]
     try:
         while not stopping.is_set():
             with contextlib.suppress(TimeoutError):
@@ -191,38 +191,6 @@ async def _live(
             await services.engine.close()
         await end_serving()  # a registration that is under way still needs the threads and the database
         services.close()
-
-
-async def _follow(services: object) -> None:
-    """Read again what another process has changed. Files and stores are read when they are asked for."""
-    from server.services import Services
-    from server.storage.feed import Feed
-    from server.threads import run_in
-
-    assert isinstance(services, Services)
-    feed = Feed(services.database)
-    seen: dict[str, int] = {}  # so that what changed while the server started is read too
-    refreshers = {
-        "keys": services.keys.refresh,
-        "adapters": services.registry.refresh,
-        "assistants": services.assistants.refresh,
-    }
-    failing = False
-    while True:
-        await asyncio.sleep(FOLLOW_SECONDS)
-        try:
-            now = await run_in(services.storage_pool, feed.generations)
-            for topic, refresh in refreshers.items():
-                if now.get(topic) != seen.get(topic):
-                    await run_in(services.storage_pool, refresh)
-                    if topic == "adapters":
-                        await services.slots.follow_pins()
-            seen = now
-            failing = False
-        except Exception:
-            if not failing:  # twice a second is too often for the same line
-                logger.exception("changes of other processes could not be read; trying again")
-            failing = True
 
 
 def _boot_failed(error: BaseException | None) -> int:

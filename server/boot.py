@@ -40,6 +40,7 @@ from server.embedders import embedder_of, reranker_of
 from server.engine.base import Engine
 from server.engine.fake import FakeEngine
 from server.first_load import FirstLoad
+from server.freshness import Freshness
 from server.job_intake import JobIntake
 from server.metrics import Metrics
 from server.query_vectors import QueryVectors
@@ -56,6 +57,7 @@ from server.store_use import StoreUse
 from server.stores_at_start import ask_for_reembedding, begin_reading_documents, tell_of_missing_stores
 from server.threads import run_in
 from server.training_tokens import Tokens
+from server.upkeep import fail_interrupted
 from server.vector_service import far_vectors
 from server.version import VERSION
 
@@ -87,8 +89,8 @@ async def boot(
     try:
         services = assemble(settings, engine=engine, base=base, embedder=embedder, database=database, reranker=reranker)
         stage("reading the registry")
-        await asyncio.to_thread(services.registry.recover)
-        await asyncio.to_thread(services.responses.fail_interrupted)
+        await asyncio.to_thread(partial(services.registry.recover, alone=not database.is_shared))
+        await asyncio.to_thread(fail_interrupted, services)
         await asyncio.to_thread(ask_for_reembedding, services)
         documents = DemoDocuments(files=services.files, stores=services.stores, attachments=services.attachments)
         if settings.is_demo:
@@ -221,6 +223,7 @@ def assemble(
             embedders=(EMBEDDER, embedder.name),
         ),
         authenticator=Authenticator(keys, settings),
+        freshness=Freshness(settings.stale_seconds),
         admission=admission,
         metrics=metrics,
         background=background,

@@ -140,6 +140,7 @@ STATUS: dict[type[Exception], Problem] = {
         status=503,
         code="database_unavailable",
         type="server_error",
+        headers={"Retry-After": "2"},
         message="The server's database does not answer; try again soon. Its log says why.",
     ),
     storage_errors.DatabaseFull: Problem(

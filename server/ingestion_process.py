@@ -28,10 +28,10 @@ from server.logs import configure, quiet_children
 from server.settings import Settings, load_settings
 from server.storage import feed
 from server.storage.database import Database
+from server.storage.identity import identity_of
 
 logger = logging.getLogger(__name__)
 
-HOLDER = "ingestion"  # one such process per data directory: what another one held, it held before it died
 POLL_SECONDS = 0.25  # between two looks at the queue
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0  # while the database or the disk fails
 
@@ -51,6 +51,14 @@ def main() -> int:
         pool.shutdown(wait=False, cancel_futures=True)
         logging.shutdown()
         os._exit(0)  # a batch that is under way in the idle thread is not waited for: its files are claimed again
+
+
+def holder_of(settings: Settings) -> str:
+    """Who works here: one such process per data directory, so what another one held, it held before it died.
+
+    Other data directories may share the database, and their processes live.
+    """
+    return f"ingestion-{identity_of(settings.data_dir)}"
 
 
 def _become_idle() -> None:
@@ -77,9 +85,10 @@ def _work(settings: Settings, heavy: Heavy, stop: threading.Event) -> None:
     with closing(Database(settings.sql_url)) as database:
         database.migrate()
         queue = Queue(database, on_write=partial(feed.bump, topic="ingestion"))
-        queue.release(HOLDER)
+        holder = holder_of(settings)
+        queue.release(holder)
         table = Reembeddings(database, on_write=partial(feed.bump, topic="ingestion"))
-        table.release(HOLDER)
+        table.release(holder)
         files = Files(database, open_blobs(settings), max_bytes=settings.max_file_bytes)
         # the model is loaded with the first work: a server without files does without it
         while not queue.is_due() and not table.all():
@@ -92,12 +101,12 @@ def _work(settings: Settings, heavy: Heavy, stop: threading.Event) -> None:
             files,
             vectors,
             embedder,
-            holder=HOLDER,
+            holder=holder,
             parse_seconds=settings.parse_seconds,
             parse_memory_bytes=settings.parse_memory_mib * 1024**2,
             heavy=heavy,
         )
-        reembedding = Reembedding(table, vectors, embedder, holder=HOLDER, heavy=heavy)
+        reembedding = Reembedding(table, vectors, embedder, holder=holder, heavy=heavy)
         while not stop.is_set():
             worked = ingestion.step()
             worked = reembedding.step() or worked  # batch by batch, so that new files need not wait for a whole store

@@ -24,6 +24,7 @@ from server.assistants import Catalogue
 from server.auth import Authenticator
 from server.background import Background
 from server.engine.base import Engine
+from server.freshness import Freshness
 from server.intake import Intake
 from server.job_intake import JobIntake
 from server.metrics import Metrics
@@ -61,6 +62,7 @@ class Services:
     responses: Responses
     catalogue: Catalogue
     authenticator: Authenticator
+    freshness: Freshness
     admission: Admission
     metrics: Metrics
     background: Background
@@ -125,7 +127,8 @@ ServicesDep = Annotated[Services, Depends(get_services)]
 
 
 async def get_caller(request: Request, services: ServicesDep) -> Caller:
-    """Who asks; 401 or 403 where nobody may."""
+    """Who asks; 401 or 403 where nobody may, 503 where it is not known any more who may."""
+    services.freshness.check()
     caller = services.authenticator.caller(request.headers)
     request.state.key_id = caller.key_id
     return caller

@@ -46,6 +46,10 @@ class Settings(BaseSettings):
     blob_url: str = Field("", description="Bucket for adapters and files, s3://bucket/prefix; data directory if unset.")
     blob_cache_gib: int = Field(20, ge=1, description="Copies kept here of what lies in the bucket, GiB.")
 
+    stale_seconds: float = Field(
+        60, ge=0, description="While the database is away, how long known keys and aliases still hold."
+    )
+
     # what it serves
     model: str = Field(str(DEMO_BASE), description="Base model: a folder, or a hub name where a hub can be reached.")
     model_name: str = Field("", description="Public name of the base model; `demo` for the demo, else the model's.")

@@ -24,6 +24,8 @@ async def keep_up(services: Services) -> None:
     while True:
         try:
             await run_in(services.file_pool, end_expired, services)
+            if services.database.is_shared:  # of another server that died; its own are found at its start
+                await run_in(services.file_pool, fail_interrupted, services)
             if time.monotonic() >= sweep_at:
                 sweep_at = time.monotonic() + SWEEP_SECONDS
                 await run_in(services.file_pool, sweep_all, services)
@@ -39,6 +41,15 @@ def end_expired(services: Services) -> None:
         logger.info("expired: %d files, %d vector stores", files, stores)
     if stores:
         _drop_dead_indexes(services)
+
+
+def fail_interrupted(services: Services) -> None:
+    """End the responses that a dead process was making: on a shared database when none that lives can be at them."""
+    settings = services.settings
+    longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + settings.drain_seconds
+    before = time.time() - longest if services.database.is_shared else None
+    if count := services.responses.fail_interrupted(before=before):
+        logger.info("%d responses were interrupted", count)
 
 
 def sweep_all(services: Services) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 
 from server.storage import object_store
 from server.storage.database import Database
+from tests.databases import BOTH
 from tests.s3 import lead_there, served
+
+if TYPE_CHECKING:
+    from tests.postgresql import Server
 
 SLOW_SECONDS = 120.0  # a machine that does much else answers its own questions late
 
@@ -24,6 +30,40 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     database.migrate()
     database.close()
     return path
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server for the whole run; tests that want it are skipped where there can be none."""
+    from tests import postgresql
+
+    if missing := postgresql.why_missing():
+        pytest.skip(missing)
+    server = postgresql.Server()
+    try:
+        server.start()
+        server.migrate_template()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(params=BOTH)
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """What kind of database the test is about to use; see tests/databases.py for tests of one kind only."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[str]:
+    """A database with all tables and no rows, for this test alone; it leaves the tables as they are."""
+    if database_kind == "sqlite":
+        yield f"sqlite:///{shutil.copy(migrated, tmp_path)}"
+        return
+    server: Server = request.getfixturevalue("postgresql")
+    with server.cleared() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

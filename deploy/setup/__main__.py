@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.setup import browser, check, install, stamp
+from deploy.setup import browser, check, install, postgresql, stamp
 
 STARTED = time.monotonic()
 
@@ -73,7 +73,8 @@ def _set_up(root: Path, python: str, device: str, wanted: argparse.Namespace) ->
     if not all(run(what, command) for what, command in steps):
         return 1
     if wanted.dev:
-        browser.add(_print if wanted.print else _try, _say)
+        for program in (browser, postgresql):
+            program.add(_print if wanted.print else _try, _say)
     if not wanted.print:
         stamp.finish(root, dev=wanted.dev)
         _say("done")

@@ -14,13 +14,14 @@ COMMANDS = (
 )
 
 Run = Callable[[str, list[str]], bool]
+Say = Callable[[str], None]
 
 
-def add(run: Run, say: Callable[[str], None]) -> None:
+def add(run: Run, say: Say) -> None:
     """Install chromium where there is none and it can be had; a line says what is skipped where it cannot."""
     if shutil.which("chromium"):
         return
-    reason = _why_not()
+    reason = why_not()
     if not reason:
         *before, (what, install) = COMMANDS
         for named, command in before:
@@ -34,8 +35,8 @@ def add(run: Run, say: Callable[[str], None]) -> None:
     )
 
 
-def _why_not() -> str:
-    """Why the set-up cannot install it; empty where it can."""
+def why_not() -> str:
+    """Why the set-up cannot install packages of the distribution; empty where it can."""
     if shutil.which("apt-get") is None:
         return "no apt-get to install it"
     if os.geteuid() != 0:

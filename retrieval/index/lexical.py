@@ -100,6 +100,11 @@ class LexicalIndex:
         """Chunks by language, the most frequent first; those that were removed may still count for a while."""
         return self._view.languages
 
+    @property
+    def n_removed(self) -> int:
+        """Chunks that were removed and still count where it is weighed how frequent a word is."""
+        return max(0, sum(self.languages.values()) - len(self))
+
     @damage_told()
     def numbers(self) -> set[int]:
         """Attachments that have chunks here; reads all."""

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SELECTIONS = 64
 NO_KEYS: Ids = np.zeros(0, dtype=np.int64)
+RENEWED_CHUNKS = 5_000  # whose words are made anew within a second
 UNREAD = 0  # the generation of an index that has taken nothing in
 
 
@@ -154,7 +155,14 @@ class StoreIndex:
         return awaited is not None or (dense is not None and dense.needs_tending())
 
     def tend(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Build what is due: see `DenseIndex.tend`. Vectors that are awaited are brought first."""
+        """Build what is due: see `DenseIndex.tend`; vectors that are awaited are brought first. Words are weighed anew.
+
+        BM25 counts a removed chunk until its segment is merged: until then equal stores have unequal scores, by what
+        each process has seen. In a small store that is much, and making its words anew is little.
+        """
+        lexical = self._lexical
+        if lexical is not None and lexical.n_removed and len(lexical) <= RENEWED_CHUNKS:
+            self.renew(lexical)
         if self._far is not None and self.awaited is not None:
             self._far.bring(stopped)
             with self._turn:

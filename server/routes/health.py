@@ -35,6 +35,8 @@ async def ready(services: ServicesDep) -> Response:
         return JSONResponse({"status": "draining"}, status_code=503, headers={"Retry-After": "5"})
     if not services.engine.alive():
         return JSONResponse({"status": "the engine is down"}, status_code=503, headers={"Retry-After": "5"})
+    if services.freshness.is_stale():
+        return JSONResponse({"status": "the database does not answer"}, status_code=503, headers={"Retry-After": "5"})
     return JSONResponse({"status": "ready"})
 
 

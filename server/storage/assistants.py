@@ -164,7 +164,8 @@ class Assistants:
         return current
 
     def _row(self, connection: sa.Connection, made_id: str) -> sa.RowMapping:
-        row = connection.execute(sa.select(assistants).where(assistants.c.id == made_id)).mappings().first()
+        query = sa.select(assistants).where(assistants.c.id == made_id).with_for_update()
+        row = connection.execute(query).mappings().first()
         if row is None:  # deleted by another since it was looked up
             raise AssistantNotFound(f"no assistant has the id {made_id!r}")
         return row

@@ -2,6 +2,12 @@
 
 SQLite runs in WAL mode with `synchronous=FULL`: what a `write()` block has left is on the disk, and readers never wait
 for writers. Writers of one process queue on a lock of ours, because SQLite's own waiting is polling and not fair.
+
+On PostgreSQL writers run side by side, each statement seeing what was committed before it (READ COMMITTED). So whoever
+reads to decide what to write locks what it read: a row by `with_for_update()`, the registry by its own advisory lock;
+an `UPDATE … WHERE` that waited for a row looks at it again by itself. SERIALIZABLE would find the same conflicts, but
+only at the end, and a `with` block cannot be run again; one lock for all writers, as SQLite has it, would make every
+replica wait for each other's ingestion. What SQLite gives for nothing is therefore tested with two writers on both.
 """
 
 from __future__ import annotations
@@ -26,6 +32,8 @@ BUSY_SECONDS = 10  # how long a writer waits for another process, or another thr
 MIGRATION_SECONDS = 120
 MIGRATION_LOCK = 0x6D616E79  # PostgreSQL's advisory locks are numbers; this one reads "many"
 
+CONNECT_SECONDS = 5
+IDLE_SECONDS = 300  # in a transaction, which may move an adapter's bytes to another machine meanwhile
 POSTGRESQL_FULL = "53100"  # https://www.postgresql.org/docs/current/errcodes-appendix.html
 OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)  # the database works, the SQL was wrong
 
@@ -42,7 +50,15 @@ class Database:
         self._lock: threading.Lock | None = None
         self._writer: int | None = None  # the thread that holds the lock
         if parsed.get_backend_name() != "sqlite":
-            self._engine = sa.create_engine(parsed, pool_size=8, max_overflow=24, pool_pre_ping=True)
+            self._engine = sa.create_engine(
+                parsed,
+                pool_size=8,
+                max_overflow=24,
+                pool_timeout=BUSY_SECONDS,
+                pool_pre_ping=True,
+                connect_args=_connect_args(parsed),
+            )
+            sa.event.listen(self._engine, "connect", _replace_nul)
             return
         if not parsed.database or parsed.database == ":memory:" or parsed.query:
             raise ValueError(f"{url!r} is not a plain SQLite file; give sqlite:///PATH")
@@ -60,7 +76,11 @@ class Database:
         """
         with _translated(), self._engine.connect() as connection:
             if self._lock is None:
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS}s'")
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+                encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+                if encoding != "UTF8":
+                    raise DatabaseUnavailable(f"the database has the encoding {encoding}; make one with UTF8")
                 migrations.upgrade(connection)
             else:
                 connection.detach()  # its pragmas are its own; it does not go back to the pool
@@ -87,12 +107,38 @@ class Database:
     def write(self) -> Iterator[sa.Connection]:
         """One transaction: on the disk when the block ends, gone when it raises.
 
-        Raises DatabaseUnavailable after waiting 10 s for other writers; integrity errors come through as SQLAlchemy's.
+        On SQLite nobody else writes meanwhile; on PostgreSQL lock what is read to be written, see above.
+        Raises DatabaseUnavailable after waiting 10 s for other writers, and where PostgreSQL ends a transaction because
+        two wait for each other; integrity errors come through as SQLAlchemy's.
         """
         with self._writing(), _translated(), self._engine.connect() as connection:
             connection.execution_options(immediate=True)
             with connection.begin():
                 yield connection
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers may be at work in it; SQLite belongs to the one that holds the data directory."""
+        return self._lock is None
+
+    def listen(self, channel: str) -> Any:
+        """psycopg's connection, of the caller's own, that hears what is notified on a channel; None on SQLite.
+
+        Raises DatabaseUnavailable, or psycopg's own errors.
+        """
+        if self._lock is not None:
+            return None
+        with _translated():
+            pooled = self._engine.raw_connection()
+            connection: Any = pooled.driver_connection
+            pooled.detach()
+            try:
+                connection.autocommit = True
+                connection.execute(f'LISTEN "{channel}"')
+            except BaseException:
+                connection.close()
+                raise
+        return connection
 
     def close(self) -> None:
         """Close idle connections; those in use close when their block ends."""
@@ -113,6 +159,36 @@ class Database:
         finally:
             self._writer = None
             self._lock.release()
+
+
+def _connect_args(url: sa.URL) -> dict[str, Any]:
+    """What a server or network that has gone silent costs at most, on both ends; what the URL says itself stands."""
+    wanted = {
+        "application_name": "manyhats",
+        "client_encoding": "utf8",
+        "connect_timeout": CONNECT_SECONDS,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 15_000,
+        "options": (
+            f"-c lock_timeout={BUSY_SECONDS}s -c idle_in_transaction_session_timeout={IDLE_SECONDS}s "
+            # a machine that has died holds its locks for as long as the server believes in it
+            "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+        ),
+    }
+    return {name: value for name, value in wanted.items() if name not in url.query}
+
+
+def _replace_nul(connection: Any, _record: object) -> None:
+    """PostgreSQL has no text with NUL: such a name is stored with U+FFFD instead, and is found by nobody."""
+    from psycopg.types.string import StrDumper
+
+    class Dumper(StrDumper):
+        def dump(self, text: str) -> Any:
+            return super().dump(text.replace("\0", "\ufffd") if "\0" in text else text)
+
+    connection.adapters.register_dumper(str, Dumper)
 
 
 def _prepare_file(path: Path) -> None:

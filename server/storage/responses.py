@@ -72,7 +72,7 @@ class Responses:
     def cancel(self, response_id: str, caller: Caller) -> StoredResponse:
         """End an unfinished response as cancelled; one that has ended stays as it is. Raises ResponseNotFound."""
         with self._database.write() as connection:
-            found = self._find(connection, response_id, caller)
+            found = self._find(connection, response_id, caller, lock=True)
             if found.status in UNFINISHED:
                 self._end(connection, response_id, "cancelled", {**found.body, "status": "cancelled"})
             return self._find(connection, response_id, caller)
@@ -80,7 +80,7 @@ class Responses:
     def delete(self, response_id: str, caller: Caller) -> None:
         """Remove a response; what continues it cannot be continued any more. Raises ResponseNotFound."""
         with self._database.write() as connection:
-            self._find(connection, response_id, caller)
+            self._find(connection, response_id, caller, lock=True)
             connection.execute(responses.delete().where(responses.c.id == response_id))
 
     def list_input_items(
@@ -123,10 +123,17 @@ class Responses:
             items += [dict(item) for item in link.body.get("output") or ()]
         return items
 
-    def fail_interrupted(self) -> int:
-        """End what a dead process has left unfinished as failed; returns how many. Only before the server answers."""
+    def fail_interrupted(self, *, before: float | None = None) -> int:
+        """End what a dead process has left unfinished as failed; returns how many.
+
+        Only before the server answers; or, where other servers work in the same database, what was begun before a time
+        that is so long ago that nobody can still be at it.
+        """
+        unfinished = sa.select(responses).where(responses.c.status.in_(UNFINISHED))
+        if before is not None:
+            unfinished = unfinished.where(responses.c.created_at < before)
         with self._database.write() as connection:
-            rows = connection.execute(sa.select(responses).where(responses.c.status.in_(UNFINISHED))).all()
+            rows = connection.execute(unfinished.with_for_update(skip_locked=True)).all()
             for row in rows:
                 error = {"code": "server_error", "message": INTERRUPTED}
                 self._end(connection, row.id, "failed", {**row.body, "status": "failed", "error": error})
@@ -137,11 +144,13 @@ class Responses:
         with self._database.write() as connection:
             return connection.execute(responses.delete().where(responses.c.expires_at <= now)).rowcount
 
-    def _find(self, connection: sa.Connection, response_id: str, caller: Caller) -> StoredResponse:
+    def _find(
+        self, connection: sa.Connection, response_id: str, caller: Caller, *, lock: bool = False
+    ) -> StoredResponse:
         query = sa.select(responses).where(responses.c.id == response_id, responses.c.expires_at > self._clock())
         if not caller.is_admin:
             query = query.where(responses.c.owner == caller.owner)
-        row = connection.execute(query).mappings().first()
+        row = connection.execute(query.with_for_update() if lock else query).mappings().first()
         if row is None:
             raise ResponseNotFound(
                 f"no stored response has the id {response_id[:96]!r}; it was never stored, or deleted, or has expired"

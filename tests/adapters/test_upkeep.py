@@ -16,9 +16,10 @@ import pytest
 
 from adapters.errors import AdapterNotFound, AliasInvalid, NameTaken
 from adapters.manifest import Manifest
-from adapters.registry import Registry
+from adapters.registry import FETCHING_SECONDS, Registry
 from server.storage.blobs import LocalBlobs
 from server.storage.database import Database
+from tests.databases import only_sqlite
 
 Stage = Callable[[str], tuple[Path, Manifest]]
 
@@ -73,6 +74,14 @@ def test_recovery_removes_what_was_half_done(registry: Registry, stage: Stage, b
     assert not unfinished.exists()
     assert blobs.keys("adapters/") == [f"adapters/{version.digest}"]
     assert [(adapter.name, adapter.status) for adapter in registry.list()] == [("broken", "failed"), ("legal", "ready")]
+
+
+def test_recovery_beside_others_leaves_what_they_may_still_fetch(registry: Registry):
+    registry.begin("dead", "hf://org/dead")
+    registry._clock = lambda: 1_000.0 + FETCHING_SECONDS + 1  # an hour after the first, the second comes
+    registry.begin("fetched", "hf://org/legal")
+    registry.recover(alone=False)
+    assert [adapter.name for adapter in registry.list()] == ["fetched"]
 
 
 @pytest.mark.parametrize("loss", ["folder", "weights", "config"])
@@ -160,6 +169,7 @@ def test_a_moving_alias_always_means_one_of_its_versions(registry: Registry, sta
     assert len(seen) == 2
 
 
+@only_sqlite
 def test_processes_that_add_one_name_agree_on_one_version(tmp_path: Path, database: Database, stage: Stage):
     context = multiprocessing.get_context("spawn")
     staged = [stage(word) for word in ("one", "two", "one", "two")]

@@ -19,7 +19,7 @@ import httpx2
 import pytest
 
 from adapters.registry import Registry
-from server import app_process, boot
+from server import agreement, app_process, boot
 from server.app_process import EXIT_ENGINE_DEAD, listen, refused_start
 from server.booting import Booting
 from server.engine.fake import FakeEngine
@@ -38,7 +38,7 @@ BODY = {"model": "demo", "messages": [{"role": "user", "content": "hi"}]}
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_process, "FOLLOW_SECONDS", 0.02)
+    monkeypatch.setattr(agreement, "FOLLOW_SECONDS", 0.02)
     monkeypatch.setattr(app_process, "ENGINE_CHECK_SECONDS", 0.02)
     monkeypatch.setattr(app_process, "LAST_FRAMES_SECONDS", 0.02)
 
@@ -196,7 +196,7 @@ async def test_a_database_that_is_away_is_told_once_and_followed_again(
 
     monkeypatch.setattr(feed.Feed, "generations", sometimes)
     elsewhere = Database(settings.sql_url)
-    with caplog.at_level(logging.ERROR, "server.app_process"):
+    with caplog.at_level(logging.ERROR, "server.agreement"):
         async with _living(services, monkeypatch):
             Keys(elsewhere).create("ann", role="admin")
             await _until(lambda: asked > 3)

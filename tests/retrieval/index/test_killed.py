@@ -10,6 +10,7 @@ from pathlib import Path
 
 from server.storage.blobs import LocalBlobs
 from server.storage.database import Database
+from tests.databases import only_sqlite
 from tests.retrieval.library import Library, embedded, found
 from tests.retrieval.shelf import FINGERPRINT, Shelf
 
@@ -35,6 +36,7 @@ def work(database: str, folder: str, store: str) -> None:
         print("round", flush=True)
 
 
+@only_sqlite
 def test_a_killed_searcher_leaves_nothing_wrong_behind(shelf: Shelf, tmp_path: Path) -> None:
     library = Library(shelf, tmp_path / "search")
     store = library.store()

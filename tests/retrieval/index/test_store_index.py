@@ -21,6 +21,7 @@ from retrieval.index import dense as dense_module
 from retrieval.index import dense_state
 from retrieval.index.store_index import StoreIndex
 from retrieval.search import Searcher
+from tests.databases import only_sqlite
 from tests.retrieval.library import DIMENSIONS, Library, found, texts_of
 from tests.retrieval.shelf import FINGERPRINT, Shelf
 
@@ -202,6 +203,7 @@ print("closed")
 """
 
 
+@only_sqlite
 def test_a_full_disk_leaves_everything_searchable(library: Library, store: str, tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[3]
     arguments = [str(root), str(tmp_path / "manyhats.db"), str(library.folder), store]
@@ -387,3 +389,22 @@ def test_words_that_are_damaged_while_they_are_searched_are_made_anew(
     again = library.searcher()  # what was written meanwhile is right
     assert texts_of(found(again, store, questions[3], ranker=kind)) == expected[3]
     again.close()
+
+
+def test_what_was_removed_does_not_count_for_long(library: Library, store: str) -> None:
+    """Else two processes, one of which has seen more, would score one store unequally."""
+    searcher = library.searcher()
+    gone = [library.put(store, ["the landlord and the rent"]) for _ in range(5)]
+    library.put(store, ["the rent is due"])
+    found(searcher, store, "rent")
+    for file in gone:
+        library.shelf.attachments.detach(store, file.file_id)
+    followed = found(searcher, store, "rent", ranker="lexical")
+    index_in(searcher, store).tend()
+    tended = found(searcher, store, "rent", ranker="lexical")
+    fresh_searcher = Library(library.shelf, library.folder.with_name("other")).searcher()
+    fresh = found(fresh_searcher, store, "rent", ranker="lexical")
+    assert [(hit.passage.chunk_id, hit.score) for hit in tended] == [(hit.passage.chunk_id, hit.score) for hit in fresh]
+    assert followed[0].score != tended[0].score  # or this test shows nothing
+    searcher.close()
+    fresh_searcher.close()

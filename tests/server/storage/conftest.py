@@ -11,15 +11,24 @@ from server.storage.database import Database
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'data' / 'manyhats.db'}"
+def url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Of a database that is empty, unless the test asks for `database` too, which then is this one."""
+    if database_kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'data' / 'manyhats.db'}"
+        return
+    from tests.postgresql import EMPTY, MIGRATED
+
+    wanted = MIGRATED if "database" in request.fixturenames else EMPTY
+    with request.getfixturevalue("postgresql").fresh(wanted) as url:
+        yield url
 
 
 @pytest.fixture
-def database(url: str, migrated: Path) -> Iterator[Database]:
-    path = Path(url.removeprefix("sqlite:///"))
-    path.parent.mkdir(mode=0o700)
-    shutil.copyfile(migrated, path)
+def database(database_kind: str, url: str, migrated: Path) -> Iterator[Database]:
+    if database_kind == "sqlite":
+        path = Path(url.removeprefix("sqlite:///"))
+        path.parent.mkdir(mode=0o700)
+        shutil.copyfile(migrated, path)
     database = Database(url)
     yield database
     database.close()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +235,24 @@ def test_a_models_name_in_the_file_is_told(database: Database, tmp_path: Path) -
 def test_a_wrong_file_names_the_entry(database: Database, tmp_path: Path, text: str, told: str) -> None:
     with pytest.raises(FileInvalid, match=told):
         Assistants(database, file=assistants_file(tmp_path, text))
+
+
+def test_two_who_change_one_lose_nothing(database: Database, url: str) -> None:
+    """Each gives its own field, and keeps what the other gave: the row is read and written in one turn."""
+    with closing(Database(url)) as other:
+        tables = {"temperature": Assistants(database), "top_p": Assistants(other)}
+        tables["temperature"].create({"name": "shared", "model": "demo"})
+        start = threading.Barrier(2)
+
+        def change(field: str) -> None:
+            start.wait()
+            for number in range(1, 21):
+                tables[field].update("shared", {field: number / 100})
+
+        threads = [threading.Thread(target=change, args=(field,)) for field in tables]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seen = Assistants(database).get("shared")
+    assert (seen.temperature, seen.top_p) == (0.2, 0.2)

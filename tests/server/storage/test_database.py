@@ -14,6 +14,8 @@ from sqlalchemy.exc import IntegrityError
 from server.storage.database import Database
 from server.storage.errors import DatabaseFull, DatabaseNewer, DatabaseUnavailable
 from server.storage.tables import feed
+from tests.databases import only_postgresql, only_sqlite
+from tests.postgresql import EMPTY, Server
 
 
 def rows(database: Database) -> dict[str, int]:
@@ -64,7 +66,7 @@ def test_writers_take_turns(database: Database) -> None:
         start.wait()
         for _ in range(10):
             with database.write() as connection:
-                seen = connection.execute(sa.select(feed.c.generation)).scalar_one()
+                seen = connection.execute(sa.select(feed.c.generation).with_for_update()).scalar_one()
                 connection.execute(feed.update().values(generation=seen + 1))
 
     threads = [threading.Thread(target=count_up) for _ in range(8)]
@@ -86,7 +88,7 @@ def test_writers_of_two_processes_take_turns(database: Database, url: str) -> No
         start.wait()
         for _ in range(25):
             with mine.write() as connection:
-                seen = connection.execute(sa.select(feed.c.generation)).scalar_one()
+                seen = connection.execute(sa.select(feed.c.generation).with_for_update()).scalar_one()
                 connection.execute(feed.update().values(generation=seen + 1))
 
     threads = [threading.Thread(target=count_up, args=(mine,)) for mine in (database, other)]
@@ -98,6 +100,7 @@ def test_writers_of_two_processes_take_turns(database: Database, url: str) -> No
     other.close()
 
 
+@only_sqlite
 def test_reading_inside_writing_never_runs_dry(database: Database) -> None:
     start = threading.Barrier(24)
     seen: list[int] = []
@@ -117,6 +120,7 @@ def test_reading_inside_writing_never_runs_dry(database: Database) -> None:
     assert seen == [0] * 24
 
 
+@only_sqlite
 def test_writing_inside_writing_is_our_mistake(database: Database) -> None:
     with database.write(), pytest.raises(AssertionError, match="pass the outer connection on"):
         database.write().__enter__()
@@ -132,6 +136,7 @@ def test_integrity_errors_come_through(database: Database) -> None:
         put(connection, "keys")
 
 
+@only_sqlite
 def test_sqlite_is_set_up_to_last(database: Database) -> None:
     with database.read() as connection:
         pragmas = {
@@ -141,6 +146,7 @@ def test_sqlite_is_set_up_to_last(database: Database) -> None:
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 10_000}
 
 
+@only_sqlite
 def test_the_files_are_private(url: str, tmp_path: Path) -> None:
     database = Database(url)
     database.migrate()
@@ -186,6 +192,7 @@ def fill(connection: sa.Connection) -> None:
     connection.execute(feed.insert(), [{"topic": f"topic-{i}", "generation": 1} for i in range(1_000)])
 
 
+@only_sqlite
 def test_a_full_disk_is_told_and_loses_nothing(database: Database) -> None:
     with database.write() as connection:
         put(connection, "keys")
@@ -194,6 +201,7 @@ def test_a_full_disk_is_told_and_loses_nothing(database: Database) -> None:
     assert rows(database) == {"keys": 1}
 
 
+@only_sqlite
 def test_another_process_that_writes_too_long_is_told(database: Database, tmp_path: Path) -> None:
     hog = sqlite3.connect(tmp_path / "data" / "manyhats.db", isolation_level=None)
     hog.execute("BEGIN IMMEDIATE")
@@ -204,8 +212,74 @@ def test_another_process_that_writes_too_long_is_told(database: Database, tmp_pa
     hog.close()
 
 
-def test_two_processes_migrate_at_once(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'new' / 'manyhats.db'}"
+@only_postgresql
+def test_a_writer_that_waits_too_long_for_another_is_told(
+    database: Database, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.write() as connection:
+        put(connection, "keys")
+    monkeypatch.setattr("server.storage.database.BUSY_SECONDS", 0.05)
+    hasty = Database(url)
+    with database.write() as first:
+        first.execute(feed.update().values(generation=2))
+        with pytest.raises(DatabaseUnavailable, match="lock timeout"), hasty.write() as second:
+            second.execute(feed.update().values(generation=3))
+    assert rows(database) == {"keys": 2}
+    hasty.close()
+
+
+@only_postgresql
+def test_two_that_wait_for_each_other_are_told_and_one_goes_on(database: Database) -> None:
+    with database.write() as connection:
+        put(connection, "keys")
+        put(connection, "jobs")
+    first_steps = threading.Barrier(2)
+    outcomes: list[str] = []
+
+    def change(topics: list[str]) -> None:
+        try:
+            with database.write() as connection:
+                for topic in topics:
+                    connection.execute(feed.update().where(feed.c.topic == topic).values(generation=7))
+                    if topic == topics[0]:
+                        first_steps.wait(timeout=20)
+            outcomes.append("done")
+        except DatabaseUnavailable:
+            outcomes.append("told")
+
+    threads = [threading.Thread(target=change, args=(topics,)) for topics in (["keys", "jobs"], ["jobs", "keys"])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["done", "told"]
+
+
+def test_text_with_nul_harms_nothing(database: Database) -> None:
+    """Clients may send it as an id, and PostgreSQL has no such text."""
+    with database.read() as connection:
+        assert connection.execute(sa.select(feed).where(feed.c.topic == "a\0b")).all() == []
+    with database.write() as connection:
+        put(connection, "c\0d")
+    assert len(rows(database)) == 1
+
+
+def test_a_database_of_another_encoding_is_refused(postgresql: Server) -> None:
+    with postgresql.fresh(EMPTY, encoding="SQL_ASCII") as url:
+        database = Database(url)
+        with pytest.raises(DatabaseUnavailable, match="SQL_ASCII; make one with UTF8"):
+            database.migrate()
+        database.close()
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    database = Database(f"postgresql+psycopg://nobody@/none?host={tmp_path}")
+    with pytest.raises(DatabaseUnavailable, match="does not answer"), database.read():
+        pass
+    database.close()
+
+
+def test_two_processes_migrate_at_once(url: str) -> None:
     code = "import sys; from server.storage.database import Database; sys.stdin.read(); Database(sys.argv[1]).migrate()"
     children = [
         subprocess.Popen([sys.executable, "-c", code, url], stdin=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -11,6 +11,7 @@ from server.storage.database import Database
 from server.storage.errors import FileInvalid, KeyAmbiguous, KeyInvalid, KeyNotFound, ManagedByFile
 from server.storage.feed import Feed
 from server.storage.keys import Caller, Keys
+from tests.databases import only_sqlite
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def test_other_secrets_find_nobody(keys: Keys, secret: str) -> None:
     assert keys.find(secret) is None
 
 
+@only_sqlite
 def test_the_secret_is_kept_nowhere(keys: Keys, tmp_path: Path) -> None:
     _, secret = keys.create("ci")
     content = b"".join(path.read_bytes() for path in (tmp_path / "data").iterdir())
@@ -237,6 +239,7 @@ def test_a_missing_file_is_told_and_an_empty_one_is_none(database: Database, tmp
     assert not Keys(database, file=keys_file(tmp_path, "# nobody yet\n")).any_exist()
 
 
+@only_sqlite
 def test_the_list_is_oldest_first(database: Database, tmp_path: Path) -> None:
     times = iter([30.0, 10.0, 20.0])
     keys = Keys(database, clock=lambda: next(times))

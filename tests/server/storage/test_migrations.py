@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from server.storage import migrations
 from server.storage.database import Database
 from server.storage.migrations import METADATA
+from tests.databases import only_sqlite
 
 
 def test_the_migrations_make_what_the_tables_say(database: Database) -> None:
@@ -27,6 +28,7 @@ def test_the_comparison_would_see_a_difference(database: Database) -> None:
         assert [difference[0] for difference in compare_metadata(context, METADATA)] == ["remove_column"]
 
 
+@only_sqlite
 @pytest.mark.parametrize("table", ["versions", "vector_store_files", "chunks", "vectors", "windows"])
 def test_ids_are_never_given_out_twice(database: Database, table: str) -> None:
     """Autogenerate does not compare this option. vLLM would serve other weights, an index find another chunk's text."""
@@ -47,7 +49,7 @@ def test_the_history_is_one_line(database: Database) -> None:
 
 def test_a_migration_that_fails_leaves_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("CREATE TABLE half (x)")
+        connection.exec_driver_sql("CREATE TABLE half (x INTEGER)")
         raise RuntimeError
 
     database = Database(url)

@@ -246,3 +246,12 @@ def test_what_a_dead_process_left_has_failed(
         assert failed.body["output"]  # what was there stays
     assert responses.load("resp_3", ana) == done
     assert responses.fail_interrupted() == 0
+
+
+def test_beside_other_servers_only_what_is_old_has_failed(
+    responses: Responses, store: Callable[..., StoredResponse], ana: Caller
+) -> None:
+    begun = store("resp_1", status="in_progress").created_at
+    assert responses.fail_interrupted(before=begun) == 0
+    assert responses.load("resp_1", ana).status == "in_progress"
+    assert responses.fail_interrupted(before=begun + 1) == 1
