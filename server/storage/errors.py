@@ -3,8 +3,11 @@
 StorageError
 ├── DatabaseUnavailable     the database does not answer, or its disk is full
 │   ├── DatabaseFull        its disk is full
-│   └── DatabaseNewer       a newer manyhats wrote it
+│   ├── DatabaseNewer       a newer manyhats wrote it
+│   └── DatabaseUnfinished  another installation is being moved into it
 ├── DataDirBusy             another server holds the data directory
+├── BackupFailed            a backup, its restoration or a move cannot be carried out
+│   └── BackupInvalid       what shall be a backup is none, is damaged, or is a newer manyhats'
 ├── FileInvalid             a keys or assistants file cannot be used
 ├── ManagedByFile           the entry comes from a file, which the API does not change
 ├── KeyNotFound             no such API key
@@ -37,6 +40,18 @@ class DatabaseFull(DatabaseUnavailable):
 
 class DatabaseNewer(DatabaseUnavailable):
     """The database was written by a newer manyhats than this one."""
+
+
+class DatabaseUnfinished(DatabaseUnavailable):
+    """Only a part of another installation's rows is in the database as yet."""
+
+
+class BackupFailed(StorageError):
+    """A backup, its restoration or a move cannot be carried out; the message says what would work."""
+
+
+class BackupInvalid(BackupFailed):
+    """Not a backup, an incomplete or damaged one, or one that a newer manyhats made."""
 
 
 class DataDirBusy(StorageError):
