@@ -14,6 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from server.cli_output import CommandFailed
+from server.demo import INSTALLED
 from server.settings import Settings
 from server.storage.backup.archive import reading
 from server.storage.backup.checking import check
@@ -49,6 +50,7 @@ def make(settings: Settings, to: Path, *, say: Say) -> Manifest:
             blobs=_blobs(settings),
             data_dir=settings.data_dir,
             training_dir=settings.training_dir,
+            beside=(INSTALLED,),
         )
         return back_up(installation, to, say=say)
 

@@ -179,7 +179,9 @@ class _FolderReader:
     def open(self, name: str) -> IO[bytes]:
         try:
             return os.fdopen(os.open(self._folder / name, os.O_RDONLY | os.O_NOFOLLOW), "rb")
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # the last is what a link gives
+                raise
             raise BackupInvalid(f"{str(self._folder)!r} is no complete backup: it has no {name}") from None
 
 

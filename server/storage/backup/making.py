@@ -16,7 +16,6 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from server.demo import INSTALLED
 from server.storage.backup import rows, schema
 from server.storage.backup.archive import Part, Writer, writing
 from server.storage.backup.manifest import FORMAT, MANIFEST, PARTS, Manifest, part_line, table_name
@@ -41,6 +40,7 @@ class Installation:
     blobs: Blobs
     data_dir: Path
     training_dir: Path
+    beside: tuple[str, ...] = ()  # further files of the data directory, by name, where they are there
 
 
 def back_up(
@@ -59,8 +59,8 @@ def back_up(
         _check_revision(connection)
     with writing(to) as archive:
         copies = _Copies(installation, archive)
-        # Before the moment: what is installed after it would else count as removed by its owner when it is missing.
-        copies.add_file(installation.data_dir / INSTALLED, DATA + INSTALLED)
+        for name in installation.beside:  # they tell what rows were made once, and so are not newer than the rows
+            copies.add_file(installation.data_dir / name, DATA + name)
         for _ in range(PASSES):
             with installation.database.read() as connection:
                 wanted = copies.lacking(references(connection))

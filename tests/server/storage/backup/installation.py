@@ -51,7 +51,11 @@ class House:
     @property
     def installation(self) -> Installation:
         return Installation(
-            database=self.database, blobs=self.blobs, data_dir=self.data_dir, training_dir=self.training
+            database=self.database,
+            blobs=self.blobs,
+            data_dir=self.data_dir,
+            training_dir=self.training,
+            beside=("demo-installed.json", "not-there.json"),
         )
 
     @property
