@@ -81,10 +81,7 @@ def move(settings: Settings, database_url: str, blobs_to: str, *, say: Say) -> M
     local = settings.model_copy(update={"database_url": None})
     if not (settings.data_dir / "manyhats.db").is_file():
         raise CommandFailed(f"the data directory {str(settings.data_dir)!r} has no SQLite database to move")
-    try:
-        sa.make_url(database_url)
-    except sa.exc.ArgumentError as error:
-        raise CommandFailed("--to is no database URL; one is postgresql+psycopg://user@host/name") from error
+    _check_postgresql(database_url)
     with DataLock(settings.data_dir):
         _check_no_worker(settings.data_dir)
         with closing(Database(local.sql_url)) as source, closing(Database(database_url)) as target:
@@ -113,6 +110,15 @@ def _check_there(settings: Settings) -> None:
         raise CommandFailed(
             f"there is no installation in the data directory {str(settings.data_dir)!r} (MANYHATS_DATA_DIR)"
         )
+
+
+def _check_postgresql(database_url: str) -> None:
+    try:
+        backend = sa.make_url(database_url).get_backend_name()
+    except sa.exc.ArgumentError as error:  # whose words may have the password
+        raise CommandFailed("--to is no database URL; one is postgresql+psycopg://user@host/name") from error
+    if backend != "postgresql":
+        raise CommandFailed(f"--to is of {backend!r}; an installation moves to postgresql+psycopg://user@host/name")
 
 
 def _check_no_worker(data_dir: Path) -> None:

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from server.cli import main
-from server.storage.backup import moving
 from server.storage.blobs import LocalBlobs
 from server.storage.data_lock import DataLock
 from server.storage.database import Database
@@ -128,11 +128,12 @@ def test_where_to_move_must_be_said(manyhats: Manyhats, data_dir: Path, monkeypa
     assert "no database URL" in manyhats("migrate-data", status=1)
 
 
-def test_a_move_is_told(
-    manyhats: Manyhats, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """All but what PostgreSQL does, which tests/server/storage/backup/test_moving.py has."""
-    monkeypatch.setattr(moving, "_check_source", lambda connection: None)
+def test_a_move_goes_to_postgresql(manyhats: Manyhats, data_dir: Path, tmp_path: Path) -> None:
     said = manyhats("migrate-data", "--to", f"sqlite:///{tmp_path / 'to.db'}", "--blobs-to", tmp_path / "b", status=1)
-    assert "postgresql" in said
-    assert LocalBlobs(tmp_path / "b").keys() == LocalBlobs(data_dir / "blobs").keys()
+    assert "postgresql+psycopg" in said
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_move_to_a_store_that_is_none_is_told(manyhats: Manyhats, data_dir: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("MANYHATS_DATABASE_URL", "postgresql+psycopg://nobody@/nothing?host=/nowhere")
+    assert "--blobs-to 'gopher://x' is no folder" in manyhats("migrate-data", "--blobs-to", "gopher://x", status=1)

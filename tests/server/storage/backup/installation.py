@@ -177,7 +177,7 @@ class House:
 
     def files(self) -> dict[str, bytes]:
         """Every blob's bytes, and those of jobs but for their checkpoints."""
-        there = {key: self.blobs.path(key) for key in self.blobs.keys()}
+        there = {key: self.blobs.path(key) for key in self.blobs.keys("")}
         found = {f"{key}/{path.name}": path.read_bytes() for key, folder in there.items() for path in folder.iterdir()}
         jobs = [path for path in self.training.rglob("*") if path.is_file() and "work" not in path.parts]
         return found | {str(path.relative_to(self.training)): path.read_bytes() for path in jobs}

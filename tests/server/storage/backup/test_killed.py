@@ -1,4 +1,4 @@
-"""`kill -9` while a backup is made or restored, at any point: what bears the name is whole, and the next attempt works."""
+"""`kill -9` while a backup is made or restored, at any point: what is there is whole, and the next attempt works."""
 
 from __future__ import annotations
 

@@ -35,9 +35,7 @@ class Watched:
 
 def watched(house: House, asked: Callable[[str], None]) -> Installation:
     blobs: Blobs = Watched(house.blobs, asked)
-    return Installation(
-        database=house.database, blobs=blobs, data_dir=house.data_dir, training_dir=house.training
-    )
+    return Installation(database=house.database, blobs=blobs, data_dir=house.data_dir, training_dir=house.training)
 
 
 def restored(backup: Path, into: House) -> House:
@@ -231,5 +229,5 @@ def test_under_load_it_is_one_moment(house: House, make_house: MakeHouse, tmp_pa
         assert dangling(back) == []
         n_keys, n_assistants = back.held()["api_keys"].rows - 2, back.held()["assistants"].rows - 1
         assert n_assistants - n_keys in (0, 1)
-        assert {key.partition("/")[0] for key in back.blobs.keys()} == {"files", "adapters"}
+        assert {key.partition("/")[0] for key in back.blobs.keys("")} == {"files", "adapters"}
         back.close()

@@ -6,6 +6,8 @@ import pytest
 import sqlalchemy as sa
 
 from retrieval import tables
+from server import backups
+from server.settings import Settings
 from server.storage.backup import rows
 from server.storage.backup.moving import move_blobs, move_rows
 from server.storage.blobs import LocalBlobs
@@ -44,9 +46,7 @@ def killed_after(n_batches: int, monkeypatch: pytest.MonkeyPatch, house: House, 
     return False
 
 
-def test_both_sides_hold_the_same(
-    house: House, make_house: MakeHouse, postgresql_url: str, tmp_path: Path
-) -> None:
+def test_both_sides_hold_the_same(house: House, make_house: MakeHouse, postgresql_url: str, tmp_path: Path) -> None:
     before = (house.held(), house.files(), (house.data_dir / "manyhats.db").read_bytes())
     there = make_house("data", postgresql_url)  # over the same folder
     assert move_rows(house.database, there.database, whose=WHOSE) == before[0]
@@ -127,13 +127,13 @@ def test_it_goes_to_postgresql_only(house: House, make_house: MakeHouse) -> None
 def test_blobs_go_too_and_again_only_what_is_lacking(house: House, tmp_path: Path) -> None:
     to = LocalBlobs(tmp_path / "to")
     n_blobs, lost = move_blobs(house.database, house.blobs, to)
-    assert (n_blobs, lost) == (len(house.blobs.keys()), [])
-    assert to.keys() == house.blobs.keys()
-    one, other = to.keys()[:2]
+    assert (n_blobs, lost) == (len(house.blobs.keys("")), [])
+    assert to.keys("") == house.blobs.keys("")
+    one, other = to.keys("")[:2]
     to.remove(one)
     (to.path(other) / "mark").touch()
     move_blobs(house.database, house.blobs, to)
-    assert to.keys() == house.blobs.keys()
+    assert to.keys("") == house.blobs.keys("")
     assert (to.path(other) / "mark").exists()
 
 
@@ -148,4 +148,16 @@ def test_a_lost_blob_is_named(house: House, tmp_path: Path) -> None:
     house.blobs.remove(key)
     to = LocalBlobs(tmp_path / "to")
     assert move_blobs(house.database, house.blobs, to)[1] == [key]
-    assert to.keys() == house.blobs.keys()
+    assert to.keys("") == house.blobs.keys("")
+
+
+def test_the_command_moves_rows_and_blobs(
+    house: House, make_house: MakeHouse, postgresql_url: str, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    settings = Settings(data_dir=house.data_dir)
+    moved = backups.move(settings, postgresql_url, str(tmp_path / "to"), say=said.append)
+    assert moved.tables == house.held() == make_house("there", postgresql_url).held()
+    assert (moved.blobs, moved.lost_blobs) == (len(house.blobs.keys("")), [])
+    assert LocalBlobs(tmp_path / "to").keys("") == house.blobs.keys("")
+    assert not any(postgresql_url in line for line in said)

@@ -16,7 +16,7 @@ def names(house: House) -> set[str]:
 def test_every_blob_and_every_unfinished_job(house: House) -> None:
     jobs = {f"training/{path.name}" for path in house.training.iterdir()}
     assert len(jobs) == 1
-    assert names(house) == {f"blobs/{key}" for key in house.blobs.keys()} | jobs
+    assert names(house) == {f"blobs/{key}" for key in house.blobs.keys("")} | jobs
 
 
 def test_what_is_on_its_way_or_over_is_not_referred_to() -> None:

@@ -196,5 +196,3 @@ def test_other_programs_tables_are_none_of_ours(
     with there.database.write() as connection:
         connection.execute(sa.text("CREATE TABLE theirs (id int)"))
     assert bring_back(backup, there).held() == house.held()
-
-

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from server.storage import migrations
 from server.storage.backup import schema
 from server.storage.database import Database
-from server.storage.errors import BackupInvalid
+from server.storage.errors import BackupInvalid, DatabaseUnfinished
 from tests.server.storage.backup.conftest import MakeHouse
 from tests.server.storage.backup.installation import House
 
@@ -61,3 +61,10 @@ def test_numbers_on_postgresql(make_house: MakeHouse, postgresql_url: str) -> No
         schema.set_sequences(connection, tables, {"versions": 40, "chunks": 0})
         assert schema.sequences(connection, tables)["versions"] == 40
     assert there.add_adapter("next", seed=5).lora_id == 41
+
+
+def test_no_server_starts_where_a_move_is_not_done(house: House) -> None:
+    with house.database.write() as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num='{migrations.MOVING}1234'")
+    with pytest.raises(DatabaseUnfinished, match="manyhats migrate-data"):
+        house.database.migrate()
