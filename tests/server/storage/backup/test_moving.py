@@ -86,10 +86,12 @@ def test_what_changed_between_two_attempts_is_noticed(
 ) -> None:
     there = make_house("there", postgresql_url)
     assert killed_after(12, monkeypatch, house, there)
+    new = house.shelf.upload("new")
     with house.database.write() as connection:
         connection.execute(tables.stores.update().values(name="another"))
-        connection.execute(sa.text("UPDATE files SET id = 'file-0' WHERE id = (SELECT max(id) FROM files)"))
-    house.shelf.attached(house.stores()[0])
+        before_the_others = tables.files.update().where(tables.files.c.id == new.id).values(id="file-0")
+        connection.execute(before_the_others)
+    house.shelf.attachments.attach(house.stores()[0], "file-0")
     move(house, there)
     assert there.held() == house.held()
 
