@@ -20,7 +20,7 @@ from server.storage.backup.archive import reading
 from server.storage.backup.checking import check
 from server.storage.backup.making import Installation, back_up
 from server.storage.backup.manifest import Manifest
-from server.storage.backup.moving import move_blobs, move_rows
+from server.storage.backup.moving import MovedBlobs, move_blobs, move_rows
 from server.storage.backup.restoring import Empty, restore
 from server.storage.backup.rows import Counted
 from server.storage.blobs import LocalBlobs
@@ -37,8 +37,7 @@ class Moved:
     """What is where it should go, compared with where it came from."""
 
     tables: dict[str, Counted]
-    blobs: int | None  # None where they stay
-    lost_blobs: list[str]
+    blobs: MovedBlobs | None  # None where they stay
 
 
 def make(settings: Settings, to: Path, *, say: Say) -> Manifest:
@@ -85,12 +84,11 @@ def move(settings: Settings, database_url: str, blobs_to: str, *, say: Say) -> M
     with DataLock(settings.data_dir):
         _check_no_worker(settings.data_dir)
         with closing(Database(local.sql_url)) as source, closing(Database(database_url)) as target:
-            n_blobs: int | None = None
-            lost: list[str] = []
+            blobs = None
             if blobs_to:  # first: what rows refer to is there before they are
-                n_blobs, lost = move_blobs(source, _blobs(local), _blobs_at(blobs_to), say=say)
+                blobs = move_blobs(source, _blobs(local), _blobs_at(blobs_to), say=say)
             tables = move_rows(source, target, whose=str(settings.data_dir.resolve()), say=say)
-    return Moved(tables=tables, blobs=n_blobs, lost_blobs=lost)
+    return Moved(tables=tables, blobs=blobs)
 
 
 def _blobs(settings: Settings) -> LocalBlobs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +46,7 @@ def backup(
 
     manifest = backups.verify(path, say=_say) if verify else backups.make(load_settings(), path, say=_say)
     _tell(path, manifest, as_json, "is whole" if verify else "is complete")
-    if manifest.missing or manifest.damaged:
+    if _tell_losses(manifest.missing, manifest.damaged):
         raise typer.Exit(1)
 
 
@@ -69,6 +70,7 @@ def restore(
         settings = settings.model_copy(update={"data_dir": data_dir})
     manifest = backups.bring_back(settings, path, say=_say)
     _tell(path, manifest, as_json, f"is restored to {settings.data_dir}")
+    _tell_losses(manifest.missing, manifest.damaged)
 
 
 def migrate_data(
@@ -100,11 +102,9 @@ def migrate_data(
         n_rows = sum(counted.rows for counted in moved.tables.values())
         typer.echo(f"moved: {n_rows} rows of {len(moved.tables)} tables, the same on both sides")
         if moved.blobs is not None:
-            typer.echo(f"moved: {moved.blobs - len(moved.lost_blobs)} blobs, each by its digest")
+            typer.echo(f"moved: {moved.blobs.there} blobs, each compared with its digest")
         typer.echo("Set MANYHATS_DATABASE_URL to the new database, and keep MANYHATS_DATA_DIR as it is.")
-    for key in moved.lost_blobs:
-        typer.echo(f"lost: {printable(key)}: its files were gone from the data directory already", err=True)
-    if moved.lost_blobs:
+    if moved.blobs is not None and _tell_losses(moved.blobs.missing, moved.blobs.damaged):
         raise typer.Exit(1)
 
 
@@ -124,7 +124,12 @@ def _tell(path: Path, manifest: Manifest, as_json: bool, is_now: str) -> None:
             f"{printable(str(path))} {is_now}: of {at}, {n_rows} rows, {manifest.n_parts} files, "
             f"{size(manifest.n_bytes)}"
         )
-    for name in manifest.missing:
+
+
+def _tell_losses(missing: Sequence[str], damaged: Sequence[str]) -> bool:
+    """What the installation had lost before; whether there is any."""
+    for name in missing:
         typer.echo(f"missing: {printable(name)}: the installation had lost it already", err=True)
-    for name in manifest.damaged:
+    for name in damaged:
         typer.echo(f"damaged: {printable(name)}: its bytes were not those of its digest already", err=True)
+    return bool(missing or damaged)

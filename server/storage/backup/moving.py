@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,29 +52,34 @@ def move_rows(source: Database, to: Database, *, whose: str, say: Say = lambda _
     return before
 
 
-def move_blobs(database: Database, source: Readable, to: Blobs, *, say: Say = lambda _: None) -> tuple[int, list[str]]:
-    """Copy the blobs that rows refer to and that are not there yet: how many those are in all, and which are lost."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovedBlobs:
+    """The blobs that rows refer to, by key."""
+
+    there: int  # in the other store now
+    missing: tuple[str, ...]  # that the installation had lost already
+    damaged: tuple[str, ...]  # whose bytes were not those of their digest already; they went as they were
+
+
+def move_blobs(database: Database, source: Readable, to: Blobs, *, say: Say = lambda _: None) -> MovedBlobs:
+    """Copy the blobs that rows refer to and that are not there yet, and compare each with its digest on the way."""
     with database.read() as connection:
-        keys = {one.key: one for one in references(connection) if one.key is not None}
+        wanted = {one.key: one for one in references(connection) if one.key is not None}
     there = set(to.keys())
-    lost = []
-    say(f"{len(keys)} blobs, {len(keys.keys() & there)} of them there already")
-    for key in sorted(keys.keys() - there):
+    missing, damaged = [], []
+    say(f"{len(wanted)} blobs, {len(wanted.keys() & there)} of them there already")
+    for key in sorted(wanted.keys() - there):
         try:
             folder = source.path(key)
             with to.staging() as staged:
-                for path in keys[key].files(folder):
+                for path in wanted[key].files(folder):
                     shutil.copyfile(folder / path, staged / path)
-                _check(key, keys[key].is_intact(staged, _digests(staged)))
+                if not wanted[key].is_intact(staged, _digests(staged)):
+                    damaged.append(key)
                 to.commit(staged, key)
         except FileNotFoundError:
-            lost.append(key)
-    return len(keys), lost
-
-
-def _check(key: str, is_intact: bool) -> None:
-    if not is_intact:
-        raise BackupFailed(f"the blob {key!r} is damaged: its bytes are not those of its digest; delete what has it")
+            missing.append(key)
+    return MovedBlobs(there=len(wanted) - len(missing), missing=tuple(missing), damaged=tuple(damaged))
 
 
 def _digests(folder: Path) -> dict[str, str]:

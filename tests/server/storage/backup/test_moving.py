@@ -9,7 +9,7 @@ from retrieval import tables
 from server import backups
 from server.settings import Settings
 from server.storage.backup import rows
-from server.storage.backup.moving import move_blobs, move_rows
+from server.storage.backup.moving import MovedBlobs, move_blobs, move_rows
 from server.storage.blobs import LocalBlobs
 from server.storage.errors import BackupFailed, BackupInvalid, DatabaseUnfinished
 from tests.server.storage.backup.conftest import MakeHouse
@@ -128,8 +128,9 @@ def test_it_goes_to_postgresql_only(house: House, make_house: MakeHouse) -> None
 
 def test_blobs_go_too_and_again_only_what_is_lacking(house: House, tmp_path: Path) -> None:
     to = LocalBlobs(tmp_path / "to")
-    n_blobs, lost = move_blobs(house.database, house.blobs, to)
-    assert (n_blobs, lost) == (len(house.blobs.keys("")), [])
+    assert move_blobs(house.database, house.blobs, to) == MovedBlobs(
+        there=len(house.blobs.keys("")), missing=(), damaged=()
+    )
     assert to.keys("") == house.blobs.keys("")
     one, other = to.keys("")[:2]
     to.remove(one)
@@ -139,17 +140,19 @@ def test_blobs_go_too_and_again_only_what_is_lacking(house: House, tmp_path: Pat
     assert (to.path(other) / "mark").exists()
 
 
-def test_a_damaged_blob_does_not_go(house: House, tmp_path: Path) -> None:
-    (house.blobs.path(house.blobs.keys("files/")[0]) / "content").write_text("damaged")
-    with pytest.raises(BackupFailed, match="is damaged"):
-        move_blobs(house.database, house.blobs, LocalBlobs(tmp_path / "to"))
+def test_a_damaged_blob_goes_as_it_is_and_is_named(house: House, tmp_path: Path) -> None:
+    key = house.blobs.keys("files/")[0]
+    (house.blobs.path(key) / "content").write_text("damaged")
+    to = LocalBlobs(tmp_path / "to")
+    assert move_blobs(house.database, house.blobs, to).damaged == (key,)
+    assert (to.path(key) / "content").read_text() == "damaged"
 
 
 def test_a_lost_blob_is_named(house: House, tmp_path: Path) -> None:
     key = house.blobs.keys("files/")[0]
     house.blobs.remove(key)
     to = LocalBlobs(tmp_path / "to")
-    assert move_blobs(house.database, house.blobs, to)[1] == [key]
+    assert move_blobs(house.database, house.blobs, to).missing == (key,)
     assert to.keys("") == house.blobs.keys("")
 
 
@@ -160,6 +163,6 @@ def test_the_command_moves_rows_and_blobs(
     settings = Settings(data_dir=house.data_dir)
     moved = backups.move(settings, postgresql_url, str(tmp_path / "to"), say=said.append)
     assert moved.tables == house.held() == make_house("there", postgresql_url).held()
-    assert (moved.blobs, moved.lost_blobs) == (len(house.blobs.keys("")), [])
+    assert moved.blobs == MovedBlobs(there=len(house.blobs.keys("")), missing=(), damaged=())
     assert LocalBlobs(tmp_path / "to").keys("") == house.blobs.keys("")
     assert not any(postgresql_url in line for line in said)
