@@ -1,6 +1,7 @@
 """Rows as lines that both databases give and take alike: what backups consist of, and what a move compares.
 
-A line is a JSON array of the values, in the order of their columns' names. Bytes are base64; JSON columns are JSON.
+A line is a JSON array of the values, in the order of their columns' names. Bytes are base64, JSON columns are JSON, and
+a NUL in a text is U+FFFD, so that a backup fits into either database.
 """
 
 from __future__ import annotations
@@ -80,8 +81,15 @@ def count(connection: sa.Connection, table: sa.Table) -> Counted:
 
 def encode(row: Iterable[Any]) -> bytes:
     """A row, in the order of `columns_of`, as its line without the line's end."""
-    values = [base64.b64encode(value).decode() if isinstance(value, bytes) else value for value in row]
-    return json.dumps(values, separators=(",", ":")).encode()
+    return json.dumps([_value(value) for value in row], separators=(",", ":")).encode()
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, str) and "\0" in value:  # SQLite has texts with it; PostgreSQL does not, but in JSON
+        return value.replace("\0", "\ufffd")
+    return value
 
 
 def header(table: sa.Table) -> bytes:
@@ -126,7 +134,7 @@ def insert(connection: sa.Connection, table: sa.Table, lines: Sequence[bytes]) -
         row |= {name: base64.b64decode(row[name]) for name in binary if row[name] is not None}
     try:
         connection.execute(table.insert(), rows)
-    except (DataError, IntegrityError) as error:  # PostgreSQL holds lengths, and knows no NUL in texts
+    except (DataError, IntegrityError) as error:  # PostgreSQL holds lengths, where SQLite does not
         raise BackupInvalid(f"the database does not take a row of {table.name!r}: {error.orig}") from error
 
 

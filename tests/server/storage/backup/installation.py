@@ -96,7 +96,7 @@ class House:
         library = Library(self.shelf, self.data_dir / "unused")
         for text in TEXTS:
             library.put(library.store(text.split()[1]), [text, f"{text} Twice."], attributes={"page": 1.5})
-        gone = self.shelf.attached(library.store("gone"))
+        gone = self.shelf.attached(library.store("NUL \0 in a name"))
         self.shelf.attachments.detach(gone.store_id, gone.file_id)
         self.shelf.reembeddings.request(self.stores()[0], "e" * 64)
         self.shelf.upload("only a file, not attached")

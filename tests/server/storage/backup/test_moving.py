@@ -116,7 +116,7 @@ def test_a_row_that_postgresql_does_not_take_is_told_at_once(
     house: House, make_house: MakeHouse, postgresql_url: str
 ) -> None:
     with house.database.write() as connection:
-        connection.execute(tables.stores.update().values(name="NUL \0"))
+        connection.execute(tables.stores.update().values(owner="x" * 97))
     with pytest.raises(BackupInvalid, match="'vector_stores'"):
         move(house, make_house("there", postgresql_url))
 

@@ -180,7 +180,7 @@ def test_a_row_that_postgresql_does_not_take_is_told(
     house: House, make_house: MakeHouse, postgresql_url: str, tmp_path: Path
 ) -> None:
     with house.database.write() as connection:
-        connection.execute(tables.stores.update().values(name="NUL \0 in a text"))
+        connection.execute(tables.stores.update().values(owner="x" * 97))
     back_up(house.installation, tmp_path / "backup")
     there = make_house("there", postgresql_url)
     with pytest.raises(BackupInvalid, match="'vector_stores'"):

@@ -75,6 +75,7 @@ def test_a_line_is_one_line_with_the_columns_by_name() -> None:
     line = rows.encode(["a\nb", b"\x00\xff"])
     assert b"\n" not in line
     assert json.loads(line) == ["a\nb", "AP8="]
+    assert json.loads(rows.encode(["a\0b", {"in": "JSON \0"}])) == ["a\ufffdb", {"in": "JSON \0"}]
 
 
 def test_batches_are_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
