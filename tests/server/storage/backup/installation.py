@@ -96,13 +96,14 @@ class House:
         library = Library(self.shelf, self.data_dir / "unused")
         for text in TEXTS:
             library.put(library.store(text.split()[1]), [text, f"{text} Twice."], attributes={"page": 1.5})
-        gone = self.shelf.attached(library.store("NUL \0 in a name"))
+        gone = self.shelf.attached(library.store("gone"))
         self.shelf.attachments.detach(gone.store_id, gone.file_id)
         self.shelf.reembeddings.request(self.stores()[0], "e" * 64)
         self.shelf.upload("only a file, not attached")
         with self.database.write() as connection:
             row = {"id": "vsfb_1", "store_id": self.stores()[0], "created_at": 1.0, "cancelled": False}
             connection.execute(tables.batches.insert().values(row))
+            connection.execute(tables.stores.update().values(description="NUL \0, which is refused by now"))
         self.add_adapter("legal", seed=1)
         self.registry.remove(self.add_adapter("removed", seed=2).adapter)
         self.registry.collect()
