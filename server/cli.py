@@ -9,6 +9,7 @@ import typer
 from server import (
     cli_adapters,
     cli_assistants,
+    cli_backup,
     cli_eval,
     cli_files,
     cli_ingest,
@@ -43,6 +44,9 @@ app.command("eval", epilog=cli_eval.EPILOG)(cli_eval.evaluate)
 app.add_typer(cli_jobs.app, name="jobs")
 app.add_typer(cli_worker.app, name="worker")
 app.add_typer(cli_keys.app, name="keys")
+app.command("backup", epilog=cli_backup.BACKUP_EPILOG)(cli_backup.backup)
+app.command("restore", epilog=cli_backup.RESTORE_EPILOG)(cli_backup.restore)
+app.command("migrate-data", epilog=cli_backup.MOVE_EPILOG)(cli_backup.migrate_data)
 
 
 @app.callback(invoke_without_command=True)

@@ -157,6 +157,9 @@ STATUS: dict[type[Exception], Problem] = {
         message="The server's object store does not answer; try again soon. Its log says why.",
     ),
     storage_errors.DataDirBusy: Problem(status=409, code="data_dir_busy"),
+    # commands only: no route makes or reads a backup
+    storage_errors.BackupFailed: Problem(status=409, code="backup_failed"),
+    storage_errors.BackupInvalid: Problem(status=422, code="backup_invalid"),
     storage_errors.FileInvalid: Problem(
         status=500,
         code="file_invalid",

@@ -3,9 +3,12 @@
 StorageError
 ├── DatabaseUnavailable     the database does not answer, or its disk is full
 │   ├── DatabaseFull        its disk is full
-│   └── DatabaseNewer       a newer manyhats wrote it
+│   ├── DatabaseNewer       a newer manyhats wrote it
+│   └── DatabaseUnfinished  another installation is being moved into it
 ├── BlobsUnavailable        the object store does not answer, or refuses
 ├── DataDirBusy             another server holds the data directory
+├── BackupFailed            a backup, its restoration or a move cannot be carried out
+│   └── BackupInvalid       what shall be a backup is none, is damaged, or is a newer manyhats'
 ├── FileInvalid             a keys or assistants file cannot be used
 ├── ManagedByFile           the entry comes from a file, which the API does not change
 ├── KeyNotFound             no such API key
@@ -42,6 +45,18 @@ class DatabaseNewer(DatabaseUnavailable):
 
 class BlobsUnavailable(StorageError):
     """The object store that blobs are kept in does not answer, or not as it should."""
+
+
+class DatabaseUnfinished(DatabaseUnavailable):
+    """Only a part of another installation's rows is in the database as yet."""
+
+
+class BackupFailed(StorageError):
+    """A backup, its restoration or a move cannot be carried out; the message says what would work."""
+
+
+class BackupInvalid(BackupFailed):
+    """Not a backup, an incomplete or damaged one, or one that a newer manyhats made."""
 
 
 class DataDirBusy(StorageError):
