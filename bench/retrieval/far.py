@@ -1,6 +1,6 @@
 """A search in Milvus beside one in this process, over the same vectors.
 
-python -m bench.retrieval.far --url /tmp/vectors.db --vectors 100000
+python -m bench.retrieval.far --url vectors.db --vectors 100000
 """
 
 from __future__ import annotations
