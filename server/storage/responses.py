@@ -123,10 +123,16 @@ class Responses:
             items += [dict(item) for item in link.body.get("output") or ()]
         return items
 
-    def fail_interrupted(self) -> int:
-        """End what a dead process has left unfinished as failed; returns how many. Only before the server answers."""
+    def fail_interrupted(self, *, before: float | None = None) -> int:
+        """End what a dead process has left unfinished as failed; returns how many.
+
+        before: only what was begun before then; a server that is alone may leave it out until it answers.
+        """
+        unfinished = sa.select(responses).where(responses.c.status.in_(UNFINISHED))
+        if before is not None:
+            unfinished = unfinished.where(responses.c.created_at < before)
         with self._database.write() as connection:
-            rows = connection.execute(sa.select(responses).where(responses.c.status.in_(UNFINISHED))).all()
+            rows = connection.execute(unfinished).all()
             for row in rows:
                 error = {"code": "server_error", "message": INTERRUPTED}
                 self._end(connection, row.id, "failed", {**row.body, "status": "failed", "error": error})

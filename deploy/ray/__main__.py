@@ -1,0 +1,125 @@
+"""`python -m deploy.ray [--config FILE]`: start the replicas, on this machine or on the cluster of RAY_ADDRESS.
+
+On this machine it stays until it is told to stop; SIGHUP has it read the file again, and what has changed is rolled
+out. On a cluster it deploys and returns: the application stays. `--stop` takes it away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from server import logs
+from server.listening import url
+from server.settings import CLIENT_NAMES, PREFIX, Settings, load_settings
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+CONFIG = Path(__file__).with_name("serve.yaml")
+
+# nothing is sent anywhere by itself, and a sick replica is noticed by us
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # num_gpus: 0 does not hide the GPUs of a machine
+
+logger = logging.getLogger("manyhats.ray")
+
+
+def main(argv: Sequence[str]) -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.ray", description=__doc__)
+    parser.add_argument("--config", type=Path, default=CONFIG, help="how many replicas, and on what")
+    parser.add_argument("--stop", action="store_true", help="take the application off the cluster of RAY_ADDRESS")
+    told = parser.parse_args(argv)
+    import ray
+    from ray import serve
+
+    address = os.environ.get("RAY_ADDRESS")
+    ray.init(
+        address=address or "local",
+        include_dashboard=None if address else False,
+        log_to_driver=not address,
+        configure_logging=False,
+        namespace="serve",
+        runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
+    )
+    if told.stop:
+        serve.shutdown()
+        return 0
+    try:
+        if status := deploy(told.config, first=True):
+            return status
+        if address:
+            return 0
+        wait_for_signals(told.config)
+        return 0
+    finally:
+        if not address:
+            logger.info("stopping: running answers are given their time")
+            serve.shutdown()
+            ray.shutdown()
+
+
+def deploy(config: Path, *, first: bool = False) -> int:
+    """Have the cluster be as the file and the environment say; 0 once every replica answers."""
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+
+    from deploy.ray.application import NAME, build
+    from deploy.ray.scale import Scale
+    from server.app_process import refused_start
+
+    scale = Scale.read(config)
+    environ = {**environment(os.environ), **scale.settings}
+    settings = load_settings(environ)
+    environ["MANYHATS_DATA_DIR"] = str(settings.data_dir.resolve())
+    logs.configure(settings)
+    if status := refused_start(settings):
+        return status
+    if NAME not in serve.status().applications and (status := prepare(environ)):
+        return status
+    serve.start(
+        proxy_location="EveryNode", http_options=HTTPOptions(host=settings.host, port=settings.port, keep_alive_timeout_s=75)
+    )
+    where = url(settings.host, settings.port)
+    if first:
+        logger.info("starting %s replicas behind %s; the first answer takes up to a minute", scale.replicas, where)
+    serve.run(build(settings, environ, scale, address=where), name=NAME, route_prefix="/")
+    logger.info("ready: %s", where)
+    return 0
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The settings of the server among an environment's variables."""
+    return {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in CLIENT_NAMES}
+
+
+def prepare(environ: Mapping[str, str]) -> int:
+    """Put the shared data in order, in a process of its own; its exit status."""
+    command = [sys.executable, "-m", "deploy.ray.prepare"]
+    told = {**os.environ, **environ, "PYTHONPATH": python_path()}
+    return subprocess.run(command, env=told, cwd=ROOT, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+def python_path() -> str:
+    """Where each process finds this code."""
+    return os.pathsep.join(dict.fromkeys([str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
+
+
+def wait_for_signals(config: Path) -> None:
+    """Until SIGTERM or SIGINT; at SIGHUP, what has changed is rolled out."""
+    watched = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    while signal.sigwait(watched) == signal.SIGHUP:
+        try:
+            deploy(config)
+        except Exception:
+            logger.exception("%s was not rolled out; what ran before goes on", config)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
