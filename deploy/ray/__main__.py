@@ -10,10 +10,13 @@ import argparse
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from server import logs
 from server.listening import url
@@ -29,8 +32,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # num_gpus: 0 
 logger = logging.getLogger("manyhats.ray")
 
 
-def main(argv: Sequence[str]) -> int:
-    """The exit status."""
+def main(argv: Sequence[str], **parts: Any) -> int:
+    """The exit status; `parts` go to `application.build`, in place of its own."""
     parser = argparse.ArgumentParser(prog="python -m deploy.ray", description=__doc__)
     parser.add_argument("--config", type=Path, default=CONFIG, help="how many replicas, and on what")
     parser.add_argument("--stop", action="store_true", help="take the application off the cluster of RAY_ADDRESS")
@@ -51,11 +54,11 @@ def main(argv: Sequence[str]) -> int:
         serve.shutdown()
         return 0
     try:
-        if status := deploy(told.config, first=True):
+        if status := deploy(told.config, **parts):
             return status
         if address:
             return 0
-        wait_for_signals(told.config)
+        wait_for_signals(partial(deploy, told.config, **parts))
         return 0
     finally:
         if not address:
@@ -64,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
             ray.shutdown()
 
 
-def deploy(config: Path, *, first: bool = False) -> int:
+def deploy(config: Path, **parts: Any) -> int:
     """Have the cluster be as the file and the environment say; 0 once every replica answers."""
     from ray import serve
     from ray.serve.config import HTTPOptions
@@ -86,9 +89,8 @@ def deploy(config: Path, *, first: bool = False) -> int:
         proxy_location="EveryNode", http_options=HTTPOptions(host=settings.host, port=settings.port, keep_alive_timeout_s=75)
     )
     where = url(settings.host, settings.port)
-    if first:
-        logger.info("starting %s replicas behind %s; the first answer takes up to a minute", scale.replicas, where)
-    serve.run(build(settings, environ, scale, address=where), name=NAME, route_prefix="/")
+    logger.info("rolling out %s behind %s; a replica takes up to a minute", config, where)
+    serve.run(build(settings, environ, scale, address=where, **parts), name=NAME, route_prefix="/")
     logger.info("ready: %s", where)
     return 0
 
@@ -110,15 +112,18 @@ def python_path() -> str:
     return os.pathsep.join(dict.fromkeys([str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
 
 
-def wait_for_signals(config: Path) -> None:
+def wait_for_signals(roll_out: Callable[[], int]) -> None:
     """Until SIGTERM or SIGINT; at SIGHUP, what has changed is rolled out."""
-    watched = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
-    while signal.sigwait(watched) == signal.SIGHUP:
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    signal.set_wakeup_fd(writing.fileno())  # a signal may come to one of Ray's threads, which does not wake this one
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    while signal.SIGHUP == reading.recv(1)[0]:
         try:
-            deploy(config)
+            roll_out()
         except Exception:
-            logger.exception("%s was not rolled out; what ran before goes on", config)
+            logger.exception("the configuration was not rolled out; what ran before goes on")
 
 
 if __name__ == "__main__":

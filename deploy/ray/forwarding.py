@@ -32,6 +32,7 @@ PART_BYTES = 1024**2  # of bodies that are larger, each part is sent by referenc
 READY_SECONDS = 2.0  # for a replica to say that it is ready
 # asking twice for these changes nothing but the machine's load; a response that is stored is stored by its last maker
 REPEATABLE = GENERATES | {"/v1/messages/count_tokens", "/v1/embeddings", "/tokenize", "/v1/tokenize"}
+KEPT_OF_METRICS = frozenset({b"content-type", b"www-authenticate"})  # not their length
 SEQUENCE_NUMBER = re.compile(rb'"sequence_number": ?(\d+)')
 
 
@@ -121,7 +122,8 @@ class Forwarding:
             return JSONResponse({"status": "ok"})
         if request.path == "/metrics" and request.method == "GET":
             start, body = await self._replicas.metrics(request)
-            return Response(body, start.status, {name.decode(): value.decode() for name, value in start.headers})
+            kept = {name.decode(): value.decode() for name, value in start.headers if name in KEPT_OF_METRICS}
+            return Response(body, start.status, kept)
         return None
 
     async def _pass_on(self, request: Request, send: Send) -> None:

@@ -28,6 +28,7 @@ from server.upkeep import keep_up
 logger = logging.getLogger(__name__)
 
 REPLICA_HEADER = b"x-manyhats-replica"
+REQUEST_ID_HEADER = b"x-request-id"  # Ray's proxy has given the request its id, and tells it
 
 
 class EngineDown(Exception):
@@ -60,10 +61,11 @@ class Replica:
     async def answer(self, request: Request, version: str) -> AsyncGenerator[Start | bytes, None]:
         """The application's answer; `version` is the one for which the router chose this replica, "" for none."""
         if version:
-            self._arrived[version in self._services.slots.needed()] += 1
+            self._arrived[version in self._services.slots.occupancy().held] += 1
         async for part in call(self._app, request, _parts(request.body)):
             if isinstance(part, Start):
-                yield Start(status=part.status, headers=(*part.headers, (REPLICA_HEADER, self._name)))
+                kept = (header for header in part.headers if header[0] != REQUEST_ID_HEADER)
+                yield Start(status=part.status, headers=(*kept, (REPLICA_HEADER, self._name)))
             else:
                 yield part
 
