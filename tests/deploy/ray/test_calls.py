@@ -10,21 +10,8 @@ from starlette.responses import JSONResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from deploy.ray.calls import call
-from deploy.ray.messages import Request, Start
-
-
-def request(body: bytes = b"", path: str = "/") -> Request:
-    return Request(
-        method="POST",
-        path=path,
-        raw_path=path.encode(),
-        query=b"q=1",
-        headers=((b"host", b"test"),),
-        scheme="http",
-        client=("127.0.0.1", 1),
-        server=("127.0.0.1", 80),
-        body=body,
-    )
+from deploy.ray.messages import Start
+from tests.deploy.ray.requests import request
 
 
 async def parts(*given: bytes) -> AsyncIterator[bytes]:
