@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from server import logs
-from server.listening import url
+from server.cli_output import errors_are_told
+from server.listening import claim_port, url
 from server.settings import CLIENT_NAMES, PREFIX, Settings, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG = Path(__file__).with_name("serve.yaml")
+NAME = "manyhats"  # of the Serve application
 
-# nothing is sent anywhere by itself, and a sick replica is noticed by us
+# nothing is sent anywhere by itself
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # num_gpus: 0 does not hide the GPUs of a machine
 
@@ -51,7 +53,7 @@ def main(argv: Sequence[str], **parts: Any) -> int:
         runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
     )
     if told.stop:
-        serve.shutdown()
+        serve.delete(NAME)
         return 0
     try:
         if status := deploy(told.config, **parts):
@@ -72,7 +74,7 @@ def deploy(config: Path, **parts: Any) -> int:
     from ray import serve
     from ray.serve.config import HTTPOptions
 
-    from deploy.ray.application import NAME, build
+    from deploy.ray.application import build
     from deploy.ray.scale import Scale
     from server.app_process import refused_start
 
@@ -83,8 +85,10 @@ def deploy(config: Path, **parts: Any) -> int:
     logs.configure(settings)
     if status := refused_start(settings):
         return status
-    if NAME not in serve.status().applications and (status := prepare(environ)):
-        return status
+    if NAME not in serve.status().applications:
+        claim_port(settings.host, settings.port)
+        if status := prepare(environ):
+            return status
     serve.start(
         proxy_location="EveryNode", http_options=HTTPOptions(host=settings.host, port=settings.port, keep_alive_timeout_s=75)
     )
@@ -127,4 +131,5 @@ def wait_for_signals(roll_out: Callable[[], int]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with errors_are_told():
+        sys.exit(main(sys.argv[1:]))

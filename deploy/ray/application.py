@@ -15,7 +15,6 @@ from deploy.ray.scale import Scale
 from deploy.ray.workers import Workers
 from server.settings import Settings
 
-NAME = "manyhats"
 ROUTER = "deploy.ray.router:ResidencyRouter"
 STOP_MARGIN_SECONDS = 30.0  # after draining, for background answers to end and the engine to let go of its memory
 HEALTH_SECONDS = 2.0  # between two health checks; three failures in a row replace a replica

@@ -102,12 +102,11 @@ def cluster(
         )
     running = Cluster(process=process, address=f"http://127.0.0.1:{port}", data=data.resolve(), log=log)
     try:
-        stopped = threading.Event()
-        timer = threading.Timer(START_SECONDS, stopped.set)
-        timer.start()
-        ready = probe.wait_ready(running.address, stopped)
-        timer.cancel()
-        assert ready, f"not ready within {START_SECONDS} s: {running.tail()}"
+        deadline = time.monotonic() + START_SECONDS
+        while not probe.is_ready(running.address):
+            assert process.poll() is None, f"the server ended: {running.tail()}"
+            assert time.monotonic() < deadline, f"not ready within {START_SECONDS} s: {running.tail()}"
+            time.sleep(0.5)
         replicas = config["replicas"]
         assert isinstance(replicas, int)
         running.wait_for(replicas)
@@ -118,6 +117,8 @@ def cluster(
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     """SIGTERM; what has not ended in time is killed."""
+    if process.poll() is not None:
+        return
     started = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     process.send_signal(signal.SIGTERM)
     _, alive = psutil.wait_procs(started, timeout=90)
