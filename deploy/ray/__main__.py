@@ -21,7 +21,7 @@ from typing import Any
 from server import logs
 from server.cli_output import errors_are_told
 from server.listening import claim_port, url
-from server.settings import CLIENT_NAMES, PREFIX, Settings, load_settings
+from server.settings import CLIENT_NAMES, PREFIX, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG = Path(__file__).with_name("serve.yaml")
@@ -90,7 +90,8 @@ def deploy(config: Path, **parts: Any) -> int:
         if status := prepare(environ):
             return status
     serve.start(
-        proxy_location="EveryNode", http_options=HTTPOptions(host=settings.host, port=settings.port, keep_alive_timeout_s=75)
+        proxy_location="EveryNode",
+        http_options=HTTPOptions(host=settings.host, port=settings.port, keep_alive_timeout_s=75),
     )
     where = url(settings.host, settings.port)
     logger.info("rolling out %s behind %s; a replica takes up to a minute", config, where)
@@ -113,7 +114,8 @@ def prepare(environ: Mapping[str, str]) -> int:
 
 def python_path() -> str:
     """Where each process finds this code."""
-    return os.pathsep.join(dict.fromkeys([str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    return os.pathsep.join(dict.fromkeys([str(ROOT), *filter(None, given)]))
 
 
 def wait_for_signals(roll_out: Callable[[], int]) -> None:
@@ -123,7 +125,7 @@ def wait_for_signals(roll_out: Callable[[], int]) -> None:
     signal.set_wakeup_fd(writing.fileno())  # a signal may come to one of Ray's threads, which does not wake this one
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    while signal.SIGHUP == reading.recv(1)[0]:
+    while reading.recv(1)[0] == signal.SIGHUP:
         try:
             roll_out()
         except Exception:

@@ -1,4 +1,4 @@
-"""`python -m deploy.ray.prepare`: what a single server does at its start before it answers, done before the replicas."""
+"""`python -m deploy.ray.prepare`: what a server that is alone does at its start, done before the replicas start."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Replica:
 
     async def _end_with_engine(self) -> None:
         """An engine's death is final: this process ends too, and Ray starts another at once."""
-        while self._services.engine.alive():
+        while self._services.engine.alive():  # noqa: ASYNC110  # the engine has no event for it
             await asyncio.sleep(ENGINE_CHECK_SECONDS)
         logger.error("the engine has died; this replica ends, to be started anew with it")
         await asyncio.sleep(LAST_FRAMES_SECONDS)

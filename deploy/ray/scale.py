@@ -33,12 +33,14 @@ class Scale(_Frozen):
     """What the file says; everything else about the server is a MANYHATS_ setting."""
 
     replicas: int = Field(2, ge=1, description="Replicas, each with an engine of its own.")
-    autoscaling: Autoscaling | None = Field(None, description="In place of `replicas`: let their number follow the load.")
+    autoscaling: Autoscaling | None = Field(
+        None, description="In place of `replicas`: let their number follow the load."
+    )
     cpus_per_replica: float = Field(1, ge=0, description="Cores that Ray reserves for a replica.")
     gpus_per_replica: float = Field(0, ge=0, description="GPUs that Ray reserves for a replica; it sees no others.")
     bind_cores: list[str] = Field(
         default_factory=list,
-        description="VLLM_CPU_OMP_THREADS_BIND by replica number on a machine, such as ['0', '1']; vLLM's choice if empty.",
+        description="VLLM_CPU_OMP_THREADS_BIND by a machine's replicas, such as ['0', '1']; vLLM's choice if empty.",
     )
     spill_at: int = Field(32, ge=1, description="Requests on a replica from which on others may take its adapters.")
     max_ongoing_requests: int = Field(128, ge=1, description="Requests that a replica has at most; more wait.")
@@ -46,7 +48,8 @@ class Scale(_Frozen):
     ingresses: int = Field(1, ge=1, description="Processes that read requests and hand them to replicas.")
     workers: bool = Field(True, description="Whether files are read and jobs are trained in this cluster.")
     surge: bool = Field(
-        False, description="On a change of configuration, start a new replica before an old one ends; needs room for one."
+        False,
+        description="On a change of configuration, start a new replica before an old one ends; needs room for one.",
     )
     residency_seconds: float = Field(0.25, gt=0, description="How often a replica is asked which adapters it holds.")
     vllm_args: list[str] = Field(default_factory=list, description="Further vLLM flags, as after `manyhats serve --`.")

@@ -63,7 +63,8 @@ class Versions:
             parsed = json.loads(request.body)
             if not isinstance(parsed, dict):
                 return ""
-            version = self._catalogue.plan(parsed, self._authenticator.caller(Headers(raw=list(request.headers)))).version
+            caller = self._authenticator.caller(Headers(raw=list(request.headers)))
+            version = self._catalogue.plan(parsed, caller).version
         except (ValueError, RecursionError, ApiError, *STATUS):
             return ""
         return "" if version is None or version.is_soft_prompt else version.engine_name

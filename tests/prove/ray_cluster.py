@@ -35,6 +35,12 @@ class Cluster:
     address: str
     data: Path
     log: Path
+    config: Path
+
+    def reconfigure(self, config: Mapping[str, object]) -> None:
+        """Have another configuration rolled out."""
+        self.config.write_text(json.dumps(config))
+        self.process.send_signal(signal.SIGHUP)
 
     def replicas(self) -> dict[str, psutil.Process]:
         """The replicas' processes, by number."""
@@ -100,7 +106,7 @@ def cluster(
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    running = Cluster(process=process, address=f"http://127.0.0.1:{port}", data=data.resolve(), log=log)
+    running = Cluster(process=process, address=f"http://127.0.0.1:{port}", data=data.resolve(), log=log, config=file)
     try:
         deadline = time.monotonic() + START_SECONDS
         while not probe.is_ready(running.address):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,9 +51,11 @@ def prepared(tmp_path: Path, adapters: tuple[Path, list[str]]) -> Iterator[Calla
     return prepare
 
 
-def share_resident(server: Cluster, models: list[str], seconds: float) -> tuple[float, float]:
+def share_resident(
+    server: Cluster, models: list[str], seconds: float, *, max_tokens: int = 4096
+) -> tuple[float, float]:
     """Under full load, once it has settled: the share of requests that found their adapter, and requests per second."""
-    load = Load(address=server.address, models=models)
+    load = Load(address=server.address, models=models, max_tokens=max_tokens)
     with load.running(CLIENTS):
         time.sleep(8)
         before, began = server.routed(), time.monotonic()
@@ -70,7 +73,8 @@ def test_requests_go_where_their_adapter_is_resident(
     monkeypatch.setenv("PACED_SECONDS", "0.2")
     models = adapters[1]
     figures = {}
-    for name, config, router in (("ours", CONFIG, ""), ("plain", CONFIG, PLAIN), ("one", {**CONFIG, "replicas": 1}, "")):
+    trials = {"ours": (CONFIG, ""), "plain": (CONFIG, PLAIN), "one": ({**CONFIG, "replicas": 1}, "")}
+    for name, (config, router) in trials.items():
         monkeypatch.setenv("PACED_ROUTER", router)
         with cluster(prepared(name), config, TIGHT, module=PACED) as server:
             figures[name] = share_resident(server, models, 30)
@@ -87,6 +91,51 @@ def test_a_replica_killed_ten_times_under_load(
     monkeypatch.setenv("PACED_SECONDS", "0.2")
     with cluster(prepared("kills"), CONFIG, {"MANYHATS_ENGINE": "fake"}, module=PACED) as server:
         kill_replicas(server, adapters[1], CLIENTS, KILLS)
+
+
+def test_a_change_of_configuration_fails_no_request(
+    prepared: Callable[[str], Path], adapters: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PACED_WORDS", "12")
+    monkeypatch.setenv("PACED_SECONDS", "0.2")
+    with cluster(prepared("change"), CONFIG, {"MANYHATS_ENGINE": "fake"}, module=PACED) as server:
+        load = Load(address=server.address, models=adapters[1])
+        with load.running(8):
+            time.sleep(4)
+            old = {process.pid for process in server.replicas().values()}
+            changed = {**CONFIG, "settings": {"MANYHATS_MAX_ADAPTERS": "6"}}
+            server.reconfigure(changed)
+            until(lambda: len(server.replicas()) == 2 and not old & {p.pid for p in server.replicas().values()}, server)
+            server.wait_for(2)
+            print(f"{len(load.outcomes)} requests until both replicas were new")
+            server.reconfigure({**changed, "replicas": 1})
+            until(lambda: len(server.replicas()) == 1, server)
+            time.sleep(4)
+    failed = [outcome for outcome in load.outcomes if outcome.error]
+    assert not failed, f"{len(failed)} of {len(load.outcomes)}: {failed[:5]}"
+    print(f"{len(load.outcomes)} requests through a change of settings and of the number of replicas, none failed")
+
+
+@pytest.mark.engine
+def test_the_real_engine_is_routed_to_and_killed(
+    prepared: Callable[[str], Path], adapters: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+):
+    cores = sorted(str(core) for core in os.sched_getaffinity(0))
+    config = {**CONFIG, "bind_cores": [cores[0], cores[-1]]}
+    told = {"MANYHATS_MAX_ADAPTERS": "4", "MANYHATS_MAX_CPU_ADAPTERS": "4"}
+    with cluster(prepared("real"), config, told) as server:
+        share, rate = share_resident(server, adapters[1], 40, max_tokens=24)
+        print(f"{share:.1%} of requests found their adapter, {rate:.1f} requests/s")
+        assert share >= 0.9
+        kill_replicas(server, adapters[1], 8, 3, max_tokens=64)
+
+
+def until(holds: Callable[[], bool], server: Cluster, seconds: float = 300) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, server.tail()
+        time.sleep(0.5)
 
 
 def kill_replicas(server: Cluster, models: list[str], clients: int, kills: int, max_tokens: int = 4096) -> None:
@@ -111,7 +160,8 @@ def kill_replicas(server: Cluster, models: list[str], clients: int, kills: int, 
     for outcome in broken:
         error = json.loads(outcome.error.removeprefix("data: "))["error"]
         assert error["code"] == "replica_lost", error
-        assert error["message"] and error["type"] == "server_error"
+        assert error["message"]
+        assert error["type"] == "server_error"
     waits = [
         outcome.first_frame - outcome.began
         for outcome in load.outcomes

@@ -7,7 +7,9 @@ import json
 from deploy.ray.messages import Request
 
 
-def request(path: str = "/v1/chat/completions", *, method: str = "POST", body: object = None, **headers: str) -> Request:
+def request(
+    path: str = "/v1/chat/completions", *, method: str = "POST", body: object = None, **headers: str
+) -> Request:
     """One with a JSON body (bytes as they are) and these headers."""
     return Request(
         method=method,

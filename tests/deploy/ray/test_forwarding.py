@@ -139,7 +139,9 @@ async def test_a_replica_lost_before_its_answer_is_replaced_by_another(method: s
     assert len(replicas.asked) == 2
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/files"), ("DELETE", "/v1/files/f"), ("POST", "/v1/adapters")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/v1/files"), ("DELETE", "/v1/files/f"), ("POST", "/v1/adapters")]
+)
 async def test_a_change_is_never_repeated(method: str, path: str):
     replicas = FakeReplicas(lost, ok)
     async with client(replicas) as http:

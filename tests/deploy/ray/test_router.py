@@ -16,8 +16,9 @@ pytestmark = [
 
 @pytest.fixture
 def router() -> Any:
-    from deploy.ray.router import ResidencyRouter
     from ray.serve._private.request_router.common import ReplicaQueueLengthCache
+
+    from deploy.ray.router import ResidencyRouter
 
     made = ResidencyRouter.__new__(ResidencyRouter)  # its constructor wants a running cluster
     made._replica_queue_len_cache = ReplicaQueueLengthCache()

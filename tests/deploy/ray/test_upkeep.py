@@ -55,9 +55,7 @@ def lay_down(blobs: LocalBlobs, digest: str) -> None:
         blobs.commit(folder, f"adapters/{digest}")
 
 
-def test_files_that_nobody_points_to_go_only_after_the_longest_request(
-    upkeep: Upkeep, blobs: LocalBlobs, clock: Clock
-):
+def test_files_that_nobody_points_to_go_only_after_the_longest_request(upkeep: Upkeep, blobs: LocalBlobs, clock: Clock):
     lay_down(blobs, OLD)
     assert upkeep.look() == []
     clock.now += WAIT - 1

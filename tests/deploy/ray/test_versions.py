@@ -103,7 +103,7 @@ async def test_a_moved_name_is_followed(versions: Versions, database: Database):
         set_adapter(connection, "legal", traffic=((NEW, 1),))
         feed.bump(connection, "adapters")
     async with asyncio.timeout(10):
-        while versions.engine_name(request(body={"model": "legal"})) != f"legal@{NEW}":
+        while versions.engine_name(request(body={"model": "legal"})) != f"legal@{NEW}":  # noqa: ASYNC110  # it polls too
             await asyncio.sleep(0.01)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
