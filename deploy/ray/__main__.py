@@ -26,6 +26,7 @@ from server.settings import CLIENT_NAMES, PREFIX, load_settings
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG = Path(__file__).with_name("serve.yaml")
 NAME = "manyhats"  # of the Serve application
+PATHS = {f"{PREFIX}{name}" for name in ("MODEL", "EMBEDDER", "RERANKER", "API_KEYS_FILE", "ASSISTANTS_FILE")}
 
 # nothing is sent anywhere by itself
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -44,8 +45,11 @@ def main(argv: Sequence[str], **parts: Any) -> int:
     from ray import serve
 
     address = os.environ.get("RAY_ADDRESS")
+    # alone on this machine, Ray's own ports are nobody else's business
+    local = {} if address else {"_node_ip_address": "127.0.0.1"}
     ray.init(
         address=address or "local",
+        **local,
         include_dashboard=None if address else False,
         log_to_driver=not address,
         configure_logging=False,
@@ -79,7 +83,7 @@ def deploy(config: Path, **parts: Any) -> int:
     from server.app_process import refused_start
 
     scale = Scale.read(config)
-    environ = {**environment(os.environ), **scale.settings}
+    environ = absolute({**environment(os.environ), **scale.settings})
     settings = load_settings(environ)
     environ["MANYHATS_DATA_DIR"] = str(settings.data_dir.resolve())
     logs.configure(settings)
@@ -103,6 +107,14 @@ def deploy(config: Path, **parts: Any) -> int:
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The settings of the server among an environment's variables."""
     return {name: value for name, value in environ.items() if name.startswith(PREFIX) and name not in CLIENT_NAMES}
+
+
+def absolute(environ: Mapping[str, str]) -> dict[str, str]:
+    """The same with the paths that are there in full: Ray's processes stand elsewhere."""
+    return {
+        name: str(Path(value).resolve()) if name in PATHS and value and Path(value).exists() else value
+        for name, value in environ.items()
+    }
 
 
 def prepare(environ: Mapping[str, str]) -> int:

@@ -61,7 +61,9 @@ def create_ingress(settings: Settings, replicas: Replicas, version_of: Callable[
         paths=ADAPTER_PATHS, max_bytes=settings.max_adapter_bytes, setting="MANYHATS_MAX_ADAPTER_BYTES"
     )
     for_files = Uploads(paths=FILE_PATHS, max_bytes=settings.max_file_bytes, setting="MANYHATS_MAX_FILE_BYTES")
-    forwarding = Forwarding(replicas, version_of, start_seconds=settings.request_timeout_seconds)
+    # longer than a replica's own patience, so that a replica says what it waited for
+    patience = settings.queue_timeout_seconds + settings.request_timeout_seconds
+    forwarding = Forwarding(replicas, version_of, start_seconds=patience)
     return BodyLimit(forwarding, max_body_bytes=settings.max_body_bytes, uploads=(for_adapters, for_files))
 
 

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -39,11 +39,13 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, adapters: tuple[Path, list[str]]) -> Iterator[Callable[[str], Path]]:
-    """A folder whose data directory has the adapters."""
+def prepared(tmp_path: Path, adapters: tuple[Path, list[str]], embedder_cache: Path) -> Callable[[str], Path]:
+    """Makes a folder whose data directory has the adapters, and the embedder as it was converted before."""
 
     def prepare(name: str) -> Path:
         folder = tmp_path / name
+        (folder / "data" / "cache").mkdir(parents=True)
+        (folder / "data" / "cache" / "embedder").symlink_to(embedder_cache)
         told = {"MANYHATS_DATA_DIR": str(folder / "data"), "MANYHATS_ADAPTER_ROOTS": str(adapters[0])}
         register(load_settings(told), *adapters)
         return folder
@@ -69,8 +71,8 @@ def share_resident(
 def test_requests_go_where_their_adapter_is_resident(
     prepared: Callable[[str], Path], adapters: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("PACED_WORDS", "12")
-    monkeypatch.setenv("PACED_SECONDS", "0.2")
+    monkeypatch.setenv("PACED_WORDS", "6")
+    monkeypatch.setenv("PACED_SECONDS", "0.4")
     models = adapters[1]
     figures = {}
     trials = {"ours": (CONFIG, ""), "plain": (CONFIG, PLAIN), "one": ({**CONFIG, "replicas": 1}, "")}
@@ -87,8 +89,8 @@ def test_requests_go_where_their_adapter_is_resident(
 def test_a_replica_killed_ten_times_under_load(
     prepared: Callable[[str], Path], adapters: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("PACED_WORDS", "12")
-    monkeypatch.setenv("PACED_SECONDS", "0.2")
+    monkeypatch.setenv("PACED_WORDS", "6")
+    monkeypatch.setenv("PACED_SECONDS", "0.4")
     with cluster(prepared("kills"), CONFIG, {"MANYHATS_ENGINE": "fake"}, module=PACED) as server:
         kill_replicas(server, adapters[1], CLIENTS, KILLS)
 
@@ -96,8 +98,8 @@ def test_a_replica_killed_ten_times_under_load(
 def test_a_change_of_configuration_fails_no_request(
     prepared: Callable[[str], Path], adapters: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("PACED_WORDS", "12")
-    monkeypatch.setenv("PACED_SECONDS", "0.2")
+    monkeypatch.setenv("PACED_WORDS", "6")
+    monkeypatch.setenv("PACED_SECONDS", "0.4")
     with cluster(prepared("change"), CONFIG, {"MANYHATS_ENGINE": "fake"}, module=PACED) as server:
         load = Load(address=server.address, models=adapters[1])
         with load.running(8):

@@ -174,7 +174,7 @@ async def test_no_replica_that_begins_in_time_is_a_503():
         yield b""
 
     replicas = FakeReplicas(silent)
-    async with client(replicas, REQUEST_TIMEOUT_SECONDS="0.01") as http:
+    async with client(replicas, REQUEST_TIMEOUT_SECONDS="0.01", QUEUE_TIMEOUT_SECONDS="0.01") as http:
         answer = await http.post("/v1/chat/completions", json={})
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "no_replica"
