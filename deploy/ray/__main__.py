@@ -25,6 +25,7 @@ from server.settings import CLIENT_NAMES, PREFIX, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONFIG = Path(__file__).with_name("serve.yaml")
+TRIES = 3  # at starting Ray, which waits 30 s for its own processes: a machine may be busier than that
 NAME = "manyhats"  # of the Serve application
 PATHS = {f"{PREFIX}{name}" for name in ("MODEL", "EMBEDDER", "RERANKER", "API_KEYS_FILE", "ASSISTANTS_FILE")}
 
@@ -45,17 +46,7 @@ def main(argv: Sequence[str], **parts: Any) -> int:
     from ray import serve
 
     address = os.environ.get("RAY_ADDRESS")
-    # alone on this machine, Ray's own ports are nobody else's business
-    local = {} if address else {"_node_ip_address": "127.0.0.1"}
-    ray.init(
-        address=address or "local",
-        **local,
-        include_dashboard=None if address else False,
-        log_to_driver=not address,
-        configure_logging=False,
-        namespace="serve",
-        runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
-    )
+    join(address)
     if told.stop:
         serve.delete(NAME)
         return 0
@@ -71,6 +62,29 @@ def main(argv: Sequence[str], **parts: Any) -> int:
             logger.info("stopping: running answers are given their time")
             serve.shutdown()
             ray.shutdown()
+
+
+def join(address: str | None) -> None:
+    """Be part of the cluster at the address, or of one of this process's own, which ends with it."""
+    import ray
+
+    for attempt in range(1, TRIES + 1):
+        try:
+            ray.init(
+                address=address or "local",
+                include_dashboard=None if address else False,
+                log_to_driver=not address,
+                configure_logging=False,
+                namespace="serve",
+                runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
+            )
+        except Exception as error:  # Ray's word for it is no more than that
+            if "timed out during startup" not in str(error) or attempt == TRIES:
+                raise
+            logger.warning("Ray did not start within its 30 s; trying again")
+            ray.shutdown()
+        else:
+            return
 
 
 def deploy(config: Path, **parts: Any) -> int:

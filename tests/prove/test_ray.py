@@ -118,6 +118,26 @@ def test_a_change_of_configuration_fails_no_request(
     print(f"{len(load.outcomes)} requests through a change of settings and of the number of replicas, none failed")
 
 
+def test_what_is_uploaded_is_read_once_and_found_on_every_replica(prepared: Callable[[str], Path]):
+    told = {"MANYHATS_ENGINE": "fake", "MANYHATS_TRAINING": "false"}
+    with cluster(prepared("files"), {**CONFIG, "workers": True}, told) as server, httpx2.Client(timeout=60) as http:
+        text = "The lighthouse of Alta burns whale oil.\n\n" + "Nothing is said here. " * 100_000  # sent in parts
+        form = {"files": {"file": ("lighthouse.txt", text)}, "data": {"purpose": "assistants"}}
+        file = http.post(f"{server.address}/v1/files", **form).raise_for_status().json()
+        assert file["bytes"] == len(text)
+        made = {"name": "sea", "file_ids": [file["id"]]}
+        store = http.post(f"{server.address}/v1/vector_stores", json=made).raise_for_status().json()
+        where = f"{server.address}/v1/vector_stores/{store['id']}"
+        until(lambda: http.get(where).json()["status"] == "completed", server)
+        answered: set[str] = set()
+        while answered != {"0", "1"}:
+            found = http.post(f"{where}/search", json={"query": "What does the lighthouse burn?"}).raise_for_status()
+            assert "whale oil" in found.json()["data"][0]["content"][0]["text"]
+            answered.add(found.headers["x-manyhats-replica"])
+        download = http.get(f"{server.address}/v1/files/{file['id']}/content")
+        assert download.text == text
+
+
 @pytest.mark.engine
 def test_the_real_engine_is_routed_to_and_killed(
     prepared: Callable[[str], Path], adapters: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
