@@ -10,7 +10,7 @@ export PYTHON
 SETUP = deploy/setup/choose-python --torch-index "$(TORCH_INDEX)" $(if $(DEVICE),--device "$(DEVICE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test prove bench bench-retrieval check fmt setup install lock clean
+.PHONY: help serve serve-ray test prove bench bench-retrieval check fmt setup install lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,6 +18,11 @@ help: ## list these commands
 serve: ## set everything up and serve the demo on 127.0.0.1:8000
 	@$(SETUP) --port "$${MANYHATS_PORT:-8000}"
 	@exec $(BIN)/manyhats serve $(ARGS)
+
+serve-ray: ## serve replicas on Ray, on this machine or on the cluster of RAY_ADDRESS (CONFIG=FILE)
+	@$(SETUP) --port "$${MANYHATS_PORT:-8000}"
+	@$(BIN)/python -m pip install --quiet --no-deps --no-input --disable-pip-version-check -r deploy/setup/ray.txt
+	@exec $(BIN)/python -m deploy.ray $(if $(CONFIG),--config "$(CONFIG)") $(ARGS)
 
 test: ## set everything up and run the tests (ARGS=tests/server for some of them)
 	@$(SETUP) --dev

@@ -67,15 +67,23 @@ WARM_STORES = 32  # whose indexes are read before anybody asks
 
 
 async def boot(
-    settings: Settings, *, extra: Sequence[str] = (), stage: Callable[[str], None] = lambda _: None
+    settings: Settings,
+    *,
+    extra: Sequence[str] = (),
+    stage: Callable[[str], None] = lambda _: None,
+    alone: bool = True,
 ) -> Services:
-    """Start everything; raises what went wrong, with nothing left running."""
+    """Start everything; raises what went wrong, with nothing left running.
+
+    alone: whether no other server uses the same database and blobs. One of several puts nothing in order that others
+    may be at work on, and leaves the demo and the files of removed adapters to whoever started them all.
+    """
     started = time.monotonic()
     stage("starting the engine")
     database = await asyncio.to_thread(_open_database, settings)
     engine_task = asyncio.create_task(start_engine(settings, extra=extra))
     try:
-        if settings.is_demo:
+        if settings.is_demo and alone:
             await asyncio.to_thread(begin_reading_documents, settings, database)
         read = await asyncio.to_thread(partial(BaseModel.read, model_folder(settings), cache=settings.base_cache_dir))
         base = replace(read, name=settings.base_name)  # as clients know it
@@ -87,23 +95,26 @@ async def boot(
         await asyncio.gather(engine_task, return_exceptions=True)
         raise
     try:
-        services = assemble(settings, engine=engine, base=base, embedder=embedder, database=database, reranker=reranker)
+        services = assemble(
+            settings,
+            engine=engine,
+            base=base,
+            embedder=embedder,
+            database=database,
+            reranker=reranker,
+            alone=alone,
+        )
         stage("reading the registry")
-        await asyncio.to_thread(partial(services.registry.recover, alone=not database.is_shared))
-        await asyncio.to_thread(fail_interrupted, services)
+        if alone:
+            await asyncio.to_thread(put_in_order, services)
         await asyncio.to_thread(ask_for_reembedding, services)
-        documents = DemoDocuments(files=services.files, stores=services.stores, attachments=services.attachments)
-        if settings.is_demo:
-            await asyncio.to_thread(
-                install_demo, services.intake, services.assistants, settings.data_dir, documents=documents
-            )
         await asyncio.to_thread(tell_of_missing_stores, services)
         stage("loading pinned adapters")
         await services.slots.follow_pins()
         await services.slots.pins_are_in()
-        if settings.is_demo and settings.ingestion:
+        if settings.is_demo and settings.ingestion and alone:
             stage("reading the demo documents")
-            await wait_until_searchable(documents, settings.data_dir)
+            await wait_until_searchable(demo_documents(services), settings.data_dir)
         recent = await run_in(services.storage_pool, services.store_names.last_used, WARM_STORES)
         if recent:
             services.background.start("warm", run_in(services.retrieval_pool, services.searcher.warm, recent))
@@ -112,6 +123,21 @@ async def boot(
         raise
     logger.info("ready after %.1f s", time.monotonic() - started)
     return services
+
+
+def put_in_order(services: Services) -> None:
+    """Mend what the last end has left half-done and install the demo where it belongs; with no server at work."""
+    services.registry.recover(alone=not services.database.is_shared)
+    fail_interrupted(services)
+    if services.settings.is_demo:
+        install_demo(
+            services.intake, services.assistants, services.settings.data_dir, documents=demo_documents(services)
+        )
+
+
+def demo_documents(services: Services) -> DemoDocuments:
+    """Where the demo's documents go."""
+    return DemoDocuments(files=services.files, stores=services.stores, attachments=services.attachments)
 
 
 async def start_engine(settings: Settings, *, extra: Sequence[str] = ()) -> Engine:
@@ -153,10 +179,12 @@ def assemble(
     database: Database,
     fingerprint: str | None = None,
     reranker: Reranker | None = None,
+    alone: bool = True,
 ) -> Services:
     """The record of services over parts that are there; opens nothing but the data directory.
 
     fingerprint: the embedder's, where it is not to be read from the model's files.
+    alone: as for `boot`.
     """
     blobs = open_blobs(settings)
     keys = Keys(database, file=settings.api_keys_file)
@@ -213,6 +241,7 @@ def assemble(
             held=settings.held_adapters,
             prompt_tuning=settings.prompt_tuning,
             first_load=None if settings.engine == "fake" else FirstLoad(engine, registry),
+            collects=alone,
         ),
         assistants=assistants,
         responses=Responses(database),

@@ -45,9 +45,11 @@ class Slots:
         patience: float = 1.0,
         prompt_tuning: bool = False,
         first_load: FirstLoad | None = None,
+        collects: bool = True,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        """collects: whether the files of removed versions are deleted, as no other engine may still need them."""
         self._engine = engine
         self._registry = registry
         self._metrics = metrics
@@ -67,6 +69,7 @@ class Slots:
         self._collecting = asyncio.Lock()
         self._soft_prompts = SoftPrompts(engine, registry, on_load=self._read) if prompt_tuning else None
         self._first_load = first_load
+        self._collects = collects
         self._measuring: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -123,6 +126,10 @@ class Slots:
     def occupancy(self) -> Occupancy:
         """Who is in, who waits."""
         return self._residency.occupancy()
+
+    def needed(self) -> set[str]:
+        """Engine names of the LoRA versions that are loaded, being loaded, or waited for."""
+        return self._residency.needed()
 
     async def follow_pins(self) -> None:
         """Pin what the registry says is pinned, let go what is not any more, and forget versions that no name means."""
@@ -296,7 +303,7 @@ class Slots:
         async with self._collecting:
             keys = self._residency.needed() | (self._soft_prompts.needed() if self._soft_prompts else set())
             needed = {key.rpartition("@")[2] for key in keys} | set(self._claims)
-            removed = await run_in(None, self._registry.collect, needed)
+            removed = await run_in(None, self._registry.collect, needed) if self._collects else []
             if removed:
                 logger.info("removed the files of %d adapter versions that nothing needs", len(removed))
             gone = [key for key in self._versions if self._residency.state(key) == "absent" and key not in self._loaded]

@@ -24,7 +24,7 @@ HEADER = "# Made by `make lock` from {sources}; do not edit.\n"
 
 
 def main() -> int:
-    """Write cpu.txt, cuda.txt and dev.txt."""
+    """Write cpu.txt, cuda.txt, dev.txt and ray.txt."""
     parser = argparse.ArgumentParser(prog="python -m deploy.setup.lock", description=__doc__)
     parser.add_argument("--torch-index", default="", help="index for torch's CPU wheel")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
@@ -55,6 +55,8 @@ def main() -> int:
         write("cpu.txt", "cpu.in and common.in, without dropped.txt and unwanted.txt", cpu)
         dev = resolve(["cpu.in", "common.in", "dev.in"], read(SETUP / "dev.txt"), [*fixed(cpu), *drop, *torch_from])
         write("dev.txt", "dev.in, over cpu.txt", [pin for pin in dev if pin not in cpu])
+        ray = resolve(["cpu.in", "common.in", "ray.in"], read(SETUP / "ray.txt"), [*fixed(cpu), *drop, *torch_from])
+        write("ray.txt", "ray.in, over cpu.txt", [pin for pin in ray if pin not in cpu])
         # the GPU build decides on its own about what it needs; what we ask for ourselves is kept equal to the CPU's
         ours = {Requirement(line).name for line in read(SETUP / "common.in")}
         shared = [pin for pin in cpu if Requirement(pin).name in ours]

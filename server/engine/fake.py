@@ -36,7 +36,9 @@ class FakeEngine:
         fails_with: Exception | None = None,
         after: int = 0,
         context_tokens: int = 2048,
+        pause_seconds: float = 0.0,
     ) -> None:
+        """pause_seconds: between two frames of a stream."""
         self.facts = EngineFacts(
             context_tokens=context_tokens,
             vocabulary=256,
@@ -49,6 +51,7 @@ class FakeEngine:
         self.pieces = pieces  # of a stream, as they are cut; a whole answer is all of them
         self.fails_with = fails_with
         self.after = after
+        self.pause_seconds = pause_seconds
         self.calls: list[Call] = []
         self.loaded: dict[str, EngineAdapter] = {}
         self.loads: list[str] = []
@@ -104,7 +107,7 @@ class FakeEngine:
                 if self.fails_with is not None and i == self.after:
                     raise self.fails_with
                 yield frame
-                await asyncio.sleep(0)
+                await asyncio.sleep(self.pause_seconds)
                 await self.gate.wait()
             counted.append(usage)
             finished = True

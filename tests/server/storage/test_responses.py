@@ -232,6 +232,16 @@ def test_a_conversation_has_an_end(
     assert len(responses.conversation("resp_c", ana)) == 6
 
 
+def test_what_may_still_be_under_way_elsewhere_is_left_alone(
+    responses: Responses, store: Callable[..., StoredResponse], ana: Caller
+) -> None:
+    store("resp_old", status="in_progress", created_at=NOW - 10)
+    store("resp_new", status="in_progress", created_at=NOW)
+    assert responses.fail_interrupted(before=NOW) == 1
+    assert responses.load("resp_old", ana).status == "failed"
+    assert responses.load("resp_new", ana).status == "in_progress"
+
+
 def test_what_a_dead_process_left_has_failed(
     responses: Responses, store: Callable[..., StoredResponse], ana: Caller
 ) -> None:

@@ -1,0 +1,33 @@
+"""`python -m deploy.ray` with an engine that is a script and speaks as slowly as it is told.
+
+The environment says how: PACED_WORDS and PACED_SECONDS between two of them; PACED_ROUTER is another router of Ray's.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from functools import partial
+
+import server.boot
+from deploy.ray.__main__ import main
+from deploy.ray.replica import Replica
+from deploy.ray.scale import Scale
+from server.engine.fake import FakeEngine
+
+
+class PacedReplica(Replica):
+    """A replica whose fake engine takes its time."""
+
+    async def __init__(self, environ: Mapping[str, str], scale: Scale) -> None:
+        words = " ".join(f"word{i}" for i in range(int(os.environ["PACED_WORDS"])))
+        pace = float(os.environ["PACED_SECONDS"])
+        server.boot.FakeEngine = partial(FakeEngine, words, pause_seconds=pace)  # type: ignore[assignment, misc]
+        await super().__init__(environ, scale)
+
+
+if __name__ == "__main__":
+    router = os.environ.get("PACED_ROUTER")
+    parts = {"replica": PacedReplica, **({"router": router} if router else {})}
+    sys.exit(main(sys.argv[1:], **parts))
