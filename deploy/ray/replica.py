@@ -16,9 +16,9 @@ from deploy.ray.folder import ReplicaFolder
 from deploy.ray.messages import Request, Start
 from deploy.ray.router import RESIDENT
 from deploy.ray.scale import Scale
+from server.agreement import follow
 from server.app import create_app
 from server.app_process import ENGINE_CHECK_SECONDS, EXIT_ENGINE_DEAD, LAST_FRAMES_SECONDS, leave
-from server.app_process import _follow as follow
 from server.boot import boot
 from server.logs import configure, configure_engine, quiet_children
 from server.services import Services

