@@ -27,11 +27,11 @@ from .store import DocumentStore
 # most sources, most facts in each: the next comes when half of the answers of one are right
 LEVELS = ((1, 1), (1, 3), (2, 2), (3, 2), (3, 4), (4, 6))
 HARDEST_SHARE = 0.6  # of the facts are of the level that was reached; the rest is of those below
-MOST_ASKED, UNANSWERED_SHARE = 8, 0.25
+MOST_ASKED, UNANSWERED_SHARE = 8, 0.3
 SYSTEM_SHARE = 0.4
 LONGEST_TALK = 400  # tokens
 # of what is read from this level on; before it, and for the rest, facts
-OTHERS_FROM, DOCUMENTS_SHARE, NATURAL_SHARE = 3, 0.2, 0.05
+OTHERS_FROM, DOCUMENTS_SHARE, NATURAL_SHARE = 3, 0.25, 0.1
 ABSENT_SHARE, GREETED_SHARE, ELSEWHERE_SHARE = 0.8, 0.4, 0.3  # of texts about the documents have such a question too
 FOUND_SOURCES = 3  # as guide.json has it
 # what predicting a token counts

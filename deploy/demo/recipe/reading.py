@@ -13,6 +13,7 @@ from .styles import Answer, Language
 
 NOT_SAID = Answer(en="The sources do not say.", pt="As fontes não dizem.")
 MOST_SOURCES, MOST_FACTS = 4, 6
+MOST_MISSING = 4  # questions of a lesson that no source answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +85,8 @@ class FactReadings:
         """At most `n_asked` questions, about facts that are much like each other; some of what no source says."""
         language: Language = "en" if dice.random() < 0.6 else "pt"
         sizes = [dice.randint(1, most_facts) for _ in range(n_sources)]
-        told = self._alike(dice, language, sum(sizes) + 2)
-        missing = [told.pop(dice.randrange(len(told))) for _ in range(2)]
+        told = self._alike(dice, language, sum(sizes) + MOST_MISSING)
+        missing = [told.pop(dice.randrange(len(told))) for _ in range(MOST_MISSING)]
         if dice.random() < 0.5:  # a document is more often about one thing than about several
             told.sort(key=lambda fact: fact.about[2])
         parts = _parted(told, sizes)
