@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch.nn.functional import cross_entropy, pad, rms_norm
+from torch.nn.functional import cross_entropy, rms_norm
 from transformers import LlamaForCausalLM
 
 from .packing import NOWHERE, Batch
@@ -38,7 +38,6 @@ WEIGHT = 0.15  # of a look, to the words' 1
 ASKING_WEIGHT, STARTING_WEIGHT, BEGINNING_WEIGHT = 0.5, 0.1, 3.0  # of a token
 STARTING_SHARE = 0.2  # of the sources' words
 LOUDNESS = 0.06
-LEAST = 1e-6
 
 
 class Look(NamedTuple):
@@ -122,8 +121,7 @@ class Pointing(torch.nn.Module):
         row, place, own = (part[own.any(1)] for part in (row, place, own))
         said = torch.zeros_like(said).index_put_((row, place), torch.tensor(True))
         for head in GATHERING:
-            share = (self.shares(read, batch, head, said).exp() * own).sum(-1)
-            yield head, _look(-share.clamp(min=LEAST).log(), batch.weights[said])
+            yield head, _look(_outside(self.shares(read, batch, head, said), own), batch.weights[said])
 
     def shares(self, read: Read, batch: Batch, head: Head, chosen: torch.Tensor) -> torch.Tensor:
         """(n, length): logarithms of a head's shares, for the chosen tokens alone."""
@@ -147,10 +145,13 @@ def _look(nats: torch.Tensor, weights: torch.Tensor) -> Look:
 
 def _missed(shares: torch.Tensor, spans: torch.Tensor) -> torch.Tensor:
     """Minus the logarithm of what goes anywhere between two places."""
-    first, last = spans.unbind(-1)
-    upto = pad(shares.exp().cumsum(-1), (1, 0))
-    inside = upto.gather(1, last[:, None]) - upto.gather(1, first[:, None])
-    return -inside[:, 0].clamp(min=LEAST).log()
+    places = torch.arange(shares.shape[-1])
+    return _outside(shares, (places >= spans[:, :1]) & (places < spans[:, 1:]))
+
+
+def _outside(shares: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """The same for any places; as logarithms, so that a head that looks elsewhere is still told where to."""
+    return -shares.masked_fill(~wanted, -torch.inf).logsumexp(-1)
 
 
 def _turned(vectors: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -123,6 +123,9 @@ def kind(searcher: Searcher, store: str) -> str:
 
 def answers(searcher: Searcher, store: str) -> list[list[tuple[str, float]]]:
     """Passages with their scores, for every ranker, with and without a filter."""
+    words = index_of(searcher, store).lexical
+    if words.n_removed:  # they are weighed anew when they are tended; who searches sooner has other scores
+        index_of(searcher, store).renew(words)
     hits = [
         found(searcher, store, question, ranker=ranker, filter=chosen, max_num_results=12)
         for question in QUESTIONS
