@@ -101,7 +101,7 @@ def _blobs_at(settings: Settings, place: str) -> BlobStore:
     try:
         checked = Settings.model_validate(settings.model_dump() | {"blob_url": place})
     except ValidationError as error:
-        raise CommandFailed(f"--blobs-to: {error.errors()[0]['msg']}") from error
+        raise CommandFailed(f"--blobs-to {place!r} is no folder and no bucket: {error.errors()[0]['msg']}") from error
     return open_blobs(checked)
 
 
