@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from retrieval import tables
 from server import backups
+from server.blobs import open_blobs
 from server.settings import Settings
 from server.storage.backup import rows
 from server.storage.backup.moving import MovedBlobs, move_blobs, move_rows
@@ -166,3 +167,17 @@ def test_the_command_moves_rows_and_blobs(
     assert moved.blobs == MovedBlobs(there=len(house.blobs.keys("")), missing=(), damaged=())
     assert LocalBlobs(tmp_path / "to").keys("") == house.blobs.keys("")
     assert not any(postgresql_url in line for line in said)
+
+
+def test_the_command_moves_blobs_into_a_bucket(house: House, postgresql_url: str, bucket: str, tmp_path: Path) -> None:
+    settings = Settings(data_dir=house.data_dir)
+    moved = backups.move(settings, postgresql_url, f"{bucket}/kept", say=lambda _: None)
+    keys = house.blobs.keys("")
+    assert moved.blobs == MovedBlobs(there=len(keys), missing=(), damaged=())
+    elsewhere = open_blobs(Settings(data_dir=tmp_path / "another", blob_url=f"{bucket}/kept"))
+    assert elsewhere.keys("") == keys
+    for key in keys:
+        files = sorted(path.name for path in house.blobs.path(key).iterdir())
+        assert sorted(path.name for path in elsewhere.path(key).iterdir()) == files
+        for name in files:
+            assert (elsewhere.path(key) / name).read_bytes() == (house.blobs.path(key) / name).read_bytes()
