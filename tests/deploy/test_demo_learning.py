@@ -126,7 +126,7 @@ def test_looking_at_the_right_place_is_what_a_look_costs_least_for() -> None:
     step = torch.optim.AdamW([*model.parameters(), *pointing.parameters()], lr=1e-3)
 
     def cost() -> dict[str, float]:
-        torch.manual_seed(1)
+        torch.manual_seed(1)  # which words of a source are asked about
         looks = pointing.losses(read(packed), packed)
         sum(look.nats for look in looks.values()).backward()
         step.step()

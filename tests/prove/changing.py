@@ -64,7 +64,7 @@ class Replica:
         )
         self.counts: Counter[str] = Counter()
         self.made = 0
-        self.last = 0.0  # of the field that is its own
+        self.last: float | None = None  # of the field that is its own; none was drawn yet
         self.created: list[str] = []  # keys
         self.revoked: list[str] = []
 
