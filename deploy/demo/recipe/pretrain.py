@@ -18,7 +18,7 @@ from .lessons import LEVELS
 from .tokenizer import CONTEXT_TOKENS, served_template
 
 WARMUP_STEPS, DECAY_SHARE = 50, 0.17
-TALK_SHARE, MOST_TALK_SHARE, TALK_FROM = 0.25, 0.45, 0.8  # more of it in the last part: it is learnt by heart sooner
+TALK_SHARE, MOST_TALK_SHARE, TALK_FROM = 0.25, 0.3, 0.8  # more of it in the last part: it is learnt by heart sooner
 ENOUGH = 0.5  # answers of a level that are right before the next comes
 CHECKPOINT_STEPS, EXAM_STEPS, TOLD_STEPS = 50, 200, 10
 
