@@ -94,7 +94,7 @@ def _is_read(documents: DemoDocuments) -> bool:
 
 
 def _is_outdated(intake: Intake, path: Path) -> bool:
-    """Whether a name means what an earlier release shipped still, and this one ships other weights, over another base."""
+    """Whether a name still means what an earlier release shipped, and this one ships others, for another base."""
     adapter = next((adapter for adapter in intake.registry.list() if adapter.name == path.name), None)
     if adapter is None or {version.source for version in adapter.active} != {_source(path)}:
         return False
