@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 from adapters.errors import AdapterError
+from adapters.manifest import digest
 from adapters.sources import Sources
 from retrieval.errors import StoreNotFound
 from server.demo_documents import STORE, DemoDocuments
@@ -48,12 +49,15 @@ def install_demo(
     for path in found:
         if path.name not in done:
             _install(intake, path)
+        elif _is_outdated(intake, path):
+            _install(intake, path, as_version=True)
     written = documents.install(folder / "documents", done) if documents else set()
     guide = _guide(folder, intake)
     if GUIDE not in done and assistants.find(GUIDE) is None:
         assistants.create(guide)
-    elif written and not done & written:
-        _ground(assistants, guide)
+    else:
+        grounded = not written or bool(done & written)  # before, or never
+        _renew(assistants, guide, grounded=grounded, gone=done - {path.name for path in found})
     _write_down(data_dir, {*done, *written, GUIDE, *(path.name for path in found)})
 
 
@@ -89,9 +93,24 @@ def _is_read(documents: DemoDocuments) -> bool:
         return True
 
 
-def _install(intake: Intake, path: Path) -> None:
+def _is_outdated(intake: Intake, path: Path) -> bool:
+    """Whether a name still means what an earlier release shipped, and this one ships others, for another base."""
+    adapter = next((adapter for adapter in intake.registry.list() if adapter.name == path.name), None)
+    if adapter is None or {version.source for version in adapter.active} != {_source(path)}:
+        return False
+    return adapter.having(digest(path)) is None
+
+
+def _install(intake: Intake, path: Path, *, as_version: bool = False) -> None:
+    """Under its name, or as a version to which the name moves."""
     own = Sources(roots=(path.parent,), remotes=(), max_bytes=intake.max_bytes)  # whatever roots the user allows
-    order = Order(name=path.name, source=f"demo/{path.name}", stage=lambda _, into: own.stage_folder(path, into))
+    order = Order(
+        name=path.name,
+        source=_source(path),
+        stage=lambda _, into: own.stage_folder(path, into),
+        as_version=as_version,
+        activate=as_version,
+    )
     try:
         intake.take(order)
     except AdapterError as error:  # the user's own adapter of that name, say: the server starts all the same
@@ -106,12 +125,23 @@ def _guide(folder: Path, intake: Intake) -> dict[str, object]:
     return guide
 
 
-def _ground(assistants: Assistants, guide: dict[str, object]) -> None:
-    """Give the documents to a guide from before they came, if its owner has left it as it was."""
+def _source(path: Path) -> str:
+    return f"demo/{path.name}"
+
+
+def _renew(assistants: Assistants, guide: dict[str, object], *, grounded: bool, gone: set[str]) -> None:
+    """Bring a guide of an earlier release up to date, if its owner has left it as it was.
+
+    One from before the documents gets them; one whose adapter is shipped no more speaks by what this release's does.
+    """
     old = assistants.find(GUIDE)
-    if old is None or old.managed != "api" or old.tools or old.instructions != guide["instructions"]:
+    if old is None or old.managed != "api" or old.instructions != guide["instructions"]:
         return
-    assistants.update(GUIDE, {name: guide[name] for name in ("tools", "tool_resources", "temperature")})
+    fields = {"model"} if old.model in gone else set()
+    if not grounded and not old.tools:
+        fields |= {"tools", "tool_resources", "temperature"}
+    if fields:
+        assistants.update(GUIDE, {name: guide[name] for name in sorted(fields)})
 
 
 def _installed(data_dir: Path) -> set[str]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from adapters.adapter import Version
+from adapters.manifest import digest
 from retrieval.attachments import Attachments
 from retrieval.files import Files
 from retrieval.queue import Queue
@@ -186,6 +188,57 @@ def test_a_guide_from_before_the_documents_gets_them_unless_it_was_changed(
     guide = services.assistants.find(GUIDE)
     assert guide is not None
     assert guide.vector_store_ids == ((STORE,) if grounded else ())
+
+
+def test_a_later_release_s_weights_are_a_version_that_the_name_moves_to(
+    services: Services, install: Callable[[], None], folder: Path, make_adapter: Callable[..., Path]
+) -> None:
+    install()
+    old = services.registry.resolve("pirate")
+    other = services.registry.resolve("shout")
+    shutil.rmtree(folder / "adapters" / "pirate")
+    make_adapter("pirate", seed=9).rename(folder / "adapters" / "pirate")
+    install()
+    new = services.registry.resolve("pirate")
+    assert new.digest == digest(folder / "adapters" / "pirate")
+    assert [version.id for version in services.registry.get("pirate").versions] == [old.id, new.id]
+    assert services.registry.resolve("shout") == other
+    services.registry.move_alias("pirate", old.id)  # the owner likes it better
+    install()
+    assert services.registry.resolve("pirate") == old
+
+
+def test_a_later_release_s_weights_leave_a_name_alone_that_its_owner_has_moved(
+    services: Services,
+    install: Callable[[], None],
+    folder: Path,
+    make_adapter: Callable[..., Path],
+    add: Callable[..., Version],
+) -> None:
+    install()
+    mine = add("pirate", seed=42, as_version=True, activate=True)
+    shutil.rmtree(folder / "adapters" / "pirate")
+    make_adapter("pirate", seed=9).rename(folder / "adapters" / "pirate")
+    install()
+    assert services.registry.resolve("pirate") == mine
+    assert len(services.registry.get("pirate").versions) == 2
+
+
+@pytest.mark.parametrize(("own_words", "as_it_was"), [("Be kind.", True), ("Be curt.", False)])
+def test_a_guide_whose_adapter_is_shipped_no_more_speaks_by_another(
+    services: Services, install: Callable[[], None], folder: Path, own_words: str, as_it_was: bool
+) -> None:
+    (folder / "guide.json").write_text(json.dumps({**GUIDE_FIELDS, "model": "pirate"}))
+    install()
+    services.assistants.update(GUIDE, {"instructions": own_words})
+    (folder / "guide.json").write_text(json.dumps(GUIDE_FIELDS))
+    shutil.rmtree(folder / "adapters" / "pirate")
+    install()
+    guide = services.assistants.find(GUIDE)
+    assert guide is not None
+    assert guide.model == (services.intake.base.name if as_it_was else "pirate")
+    assert guide.vector_store_ids == (STORE,)
+    assert services.registry.resolve("pirate")  # somebody may use it still
 
 
 async def test_a_first_start_waits_until_the_documents_are_read(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from . import labelled
 from .folder import BANKING, BANKING_TEST, DataFolder
-from .held import Held, Scores
-from .labelled import CONVERSATIONS, Example, Labelling, accuracy, apart, most_frequent
+from .held import Held
+from .labelled import Example
 from .lora import Plan
 
 NAME, STEPS = "banking", 500
@@ -17,23 +16,19 @@ MOST_TOKENS = 12
 
 def plan(data: DataFolder) -> Plan:
     """Banking77's train part, of the intents with short names."""
-    return Plan(name=NAME, draw=Labelling(_taught(data), INSTRUCTION).draw, steps=STEPS, conversations=CONVERSATIONS)
+    return labelled.plan(NAME, _taught(data), INSTRUCTION, steps=STEPS)
 
 
 def held(data: DataFolder) -> Held:
     """Its test part, of the same intents."""
     kept = _examples(data, BANKING_TEST)
-
-    def score(said: Sequence[str]) -> Scores:
-        return {"accuracy": accuracy(kept, said)}
-
-    always = [most_frequent(_taught(data))] * len(kept)
-    asked = [example.text for example in kept]
-    return Held(asked=asked, instruction=INSTRUCTION, score=score, most_tokens=MOST_TOKENS, no_model=score(always))
+    return labelled.held(
+        kept, _taught(data), INSTRUCTION, score="accuracy", rate=labelled.accuracy, most_tokens=MOST_TOKENS
+    )
 
 
 def _taught(data: DataFolder) -> list[Example]:
-    return apart(_examples(data, BANKING), _examples(data, BANKING_TEST))
+    return labelled.apart(_examples(data, BANKING), _examples(data, BANKING_TEST))
 
 
 def _examples(data: DataFolder, name: str) -> list[Example]:

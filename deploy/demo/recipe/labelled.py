@@ -4,21 +4,54 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .answers import user
 from .conversations import POLITE, Conversation, Message
+from .held import Held, Scores
+from .lora import Plan
 
-CONVERSATIONS = 8  # per step: with few, labels are learnt in half of the time that 24 take
+CONVERSATIONS = 8  # per step: few, since a label says little and a step with 24 takes three times as long
 BALANCE = 0.5  # a label is drawn by the root of its share: rare ones more often than they come, common ones still more
 INSTRUCTED_SHARE = 0.2  # of conversations that open with a system prompt, the task's own among them
+
+
+Rate = Callable[[Sequence["Example"], Sequence[str]], float]  # what answers are worth, from 0 to 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
     text: str
     label: str
+
+
+def plan(name: str, taught: Sequence[Example], instruction: str, *, steps: int) -> Plan:
+    """An adapter that learns these labels."""
+    return Plan(name=name, draw=Labelling(taught, instruction).draw, steps=steps, conversations=CONVERSATIONS)
+
+
+def held(
+    kept: Sequence[Example],
+    taught: Sequence[Example],
+    instruction: str,
+    *,
+    score: str,
+    rate: Rate,
+    most_tokens: int,
+) -> Held:
+    """What is kept, scored under a name; without a model, always the label that is taught most often."""
+
+    def scored(said: Sequence[str]) -> Scores:
+        return {score: rate(kept, said)}
+
+    return Held(
+        asked=[example.text for example in kept],
+        instruction=instruction,
+        score=scored,
+        most_tokens=most_tokens,
+        no_model=scored([most_frequent(taught)] * len(kept)),
+    )
 
 
 def apart(taught: Sequence[Example], kept: Sequence[Example]) -> list[Example]:

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 
 from .muon import Muon
 from .packing import Batch
-from .pointing import Pointing, Read, reader
+from .pointing import WEIGHT, Pointing, Read, reader
 
 MATRIX_RATE, OTHER_RATE = 0.012, 3e-3
 MEMORY = 0.95  # of the running share of right answers
@@ -50,7 +50,7 @@ class Learner:
         for one in batches:
             read = self._read(one)
             nats, missed = self._words(one, read), self._pointing.losses(read, one)
-            ((nats + self._pointing.weight * sum(look.nats for look in missed.values())) / weight).backward()
+            ((nats + WEIGHT * sum(look.nats for look in missed.values())) / weight).backward()
             words += nats.item() / weight
             for name, look in missed.items():
                 looks[name] = looks.get(name, 0.0) + look.nats.item() / max(look.weight, 1.0) / len(batches)

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
@@ -42,6 +43,16 @@ RARE = 3  # times in all sources: more often, and a word does not tell one sente
 SENTENCE = re.compile(r"(?:\A|\n|(?<=[.?!])\s)(?:- |#+ )?(?=\S)")
 CITED = re.compile(r"(.*) \[(\d)\]", re.DOTALL)
 Said = tuple[str, str]  # a question and its answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trunk:
+    """All that stands before the questions."""
+
+    text: str
+    tokens: list[int]
+    starts: list[int]  # of each token, its first character
+    counts: Counter[str]  # of its words, whatever their case
 
 
 class Lessons:
@@ -110,26 +121,36 @@ class Lessons:
         system = dice.choice(POLITE) if dice.random() < SYSTEM_SHARE else ""
         opening = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
         opening += "<|im_start|>user\n"
-        trunk, behind = self._parted(opening, asked[0][0], sources)
-        encoded = self._tokenizer(trunk, return_offsets_mapping=True)
-        tokens: list[int] = encoded["input_ids"]
-        starts = [start for start, _ in encoded["offset_mapping"]]
+        parted = [self._parted(opening, question, sources) for question, _ in asked]
+        trunk = self._trunk(parted[0][0])
         branches, taken = [], []
-        for question, answer in asked:
-            _, behind = self._parted(opening, question, sources)
-            asking, said = f"{behind}<|im_end|>\n<|im_start|>assistant\n", f"{answer}<|im_end|>"
-            branches.append(self._branch(asking, said))
-            taken.append(self._taken(trunk, starts, tokens, answer, branches[-1]))
-        weights = [SOURCE_WEIGHT if dice.random() < SOURCE_SHARE else 0.0 for _ in tokens]
+        for (_, behind), (_, answer) in zip(parted, asked, strict=True):
+            branches.append(self._branch(f"{behind}<|im_end|>\n<|im_start|>assistant\n", f"{answer}<|im_end|>"))
+            taken.append(self._taken(trunk, answer, branches[-1]))
+        weights = [SOURCE_WEIGHT if dice.random() < SOURCE_SHARE else 0.0 for _ in trunk.tokens]
         return Text(
-            trunk=(tokens, weights), branches=branches, taken=taken, starts=_sentences(trunk, starts), level=level
+            trunk=(trunk.tokens, weights),
+            branches=branches,
+            taken=taken,
+            starts=_sentences(trunk.text, trunk.starts),
+            level=level,
         )
 
     def _parted(self, opening: str, question: str, sources: Sequence[Shown]) -> tuple[str, str]:
         before, end, behind = f"{opening}{grounded(question, sources)}".rpartition(SOURCES_END)
         return before + end, behind
 
-    def _taken(self, trunk: str, starts: list[int], tokens: list[int], answer: str, branch: Weighted) -> Taken:
+    def _trunk(self, text: str) -> _Trunk:
+        encoded = self._tokenizer(text, return_offsets_mapping=True)
+        tokens: list[int] = encoded["input_ids"]
+        return _Trunk(
+            text=text,
+            tokens=tokens,
+            starts=[start for start, _ in encoded["offset_mapping"]],
+            counts=Counter(self._bare[token] for token in tokens),
+        )
+
+    def _taken(self, trunk: _Trunk, answer: str, branch: Weighted) -> Taken:
         """Where the answer stands in the sources; one that does not is said to be taken from the very first token."""
         places = [NOWHERE] * len(branch[0])
         n_said = sum(weight > 0 for weight in branch[1])
@@ -138,16 +159,15 @@ class Lessons:
             places[-n_said:] = [0] * n_said
             return Taken(places=places, span=(0, 1), shared=[False] * len(places))
         sentence, number = cited.groups()
-        source = trunk.index(f"[{number}] ")
-        first = trunk.index(sentence, source)
+        source = trunk.text.index(f"[{number}] ")
+        first = trunk.text.index(sentence, source)
         offsets = self._tokenizer(sentence, return_offsets_mapping=True)["offset_mapping"]
         for place, (start, _) in enumerate(offsets, len(places) - n_said):
             start += sentence[start] == " "
-            places[place] = bisect_right(starts, first + start) - 1
-        span = (places[-n_said], bisect_right(starts, first + len(sentence) - 1))
-        inside = {self._bare[token] for token in tokens[span[0] : span[1]]}
-        counts = Counter(self._bare[token] for token in tokens)
-        rare = {token for token in inside if counts[token] <= RARE}
+            places[place] = bisect_right(trunk.starts, first + start) - 1
+        span = (places[-n_said], bisect_right(trunk.starts, first + len(sentence) - 1))
+        inside = {self._bare[token] for token in trunk.tokens[span[0] : span[1]]}
+        rare = {token for token in inside if trunk.counts[token] <= RARE}
         shared = [self._bare[token] in rare for token in branch[0][: len(places) - n_said]]
         return Taken(places=places, span=span, shared=shared + [False] * n_said)
 

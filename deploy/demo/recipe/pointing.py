@@ -80,7 +80,6 @@ class Pointing(torch.nn.Module):
     def __init__(self, model: LlamaForCausalLM) -> None:
         super().__init__()
         self._model = [model]  # in a list: its weights are not ours
-        self.weight = WEIGHT
         width, words = model.config.hidden_size, model.config.vocab_size
         self.asked, self.said = (torch.nn.Linear(width, words, bias=False) for _ in range(2))
         for layer in (self.asked, self.said):

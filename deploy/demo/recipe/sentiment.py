@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from . import labelled
 from .folder import TWEETS, TWEETS_TEST, DataFolder
-from .held import Held, Scores
-from .labelled import CONVERSATIONS, Example, Labelling, apart, macro_f1, most_frequent
+from .held import Held
+from .labelled import Example
 from .lora import Plan
 
 NAME, STEPS = "sentimento", 700
@@ -17,23 +16,19 @@ MOST_TOKENS = 8  # the longest label has four
 
 def plan(data: DataFolder) -> Plan:
     """AfriSenti's tweets as they are: its train and dev parts."""
-    return Plan(name=NAME, draw=Labelling(_taught(data), INSTRUCTION).draw, steps=STEPS, conversations=CONVERSATIONS)
+    return labelled.plan(NAME, _taught(data), INSTRUCTION, steps=STEPS)
 
 
 def held(data: DataFolder) -> Held:
     """Its test part."""
     kept = _examples(data, TWEETS_TEST)
-
-    def score(said: Sequence[str]) -> Scores:
-        return {"macro-F1": macro_f1(kept, said)}
-
-    always = [most_frequent(_taught(data))] * len(kept)
-    asked = [example.text for example in kept]
-    return Held(asked=asked, instruction=INSTRUCTION, score=score, most_tokens=MOST_TOKENS, no_model=score(always))
+    return labelled.held(
+        kept, _taught(data), INSTRUCTION, score="macro-F1", rate=labelled.macro_f1, most_tokens=MOST_TOKENS
+    )
 
 
 def _taught(data: DataFolder) -> list[Example]:
-    return apart([one for name in TWEETS for one in _examples(data, name)], _examples(data, TWEETS_TEST))
+    return labelled.apart([one for name in TWEETS for one in _examples(data, name)], _examples(data, TWEETS_TEST))
 
 
 def _examples(data: DataFolder, name: str) -> list[Example]:
