@@ -3,7 +3,7 @@
     python deploy/demo/train.py --data DIR
 
 A finished base or adapter in the output folders is kept, so a new base needs another `--out`; it goes on from
-`recipe/started.safetensors`. `--fresh` starts from nothing.
+the base in the repository. `--fresh` starts from nothing.
 """
 
 from __future__ import annotations

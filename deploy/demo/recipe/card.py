@@ -32,10 +32,8 @@ READING = (
     ("facts", "value without sources", "no sources: the fact all the same"),
     ("documents", "found, trained wording", "the demo documents, trained wordings: the search finds the sentence"),
     ("documents", "right, trained wording", "the base says it, with its marker"),
-    ("guide", "right, trained wording", "`guide` does"),
     ("documents", "found, other wording", "the demo documents, other wordings: the search finds the sentence"),
     ("documents", "right, other wording", "the base says it, with its marker"),
-    ("guide", "right, other wording", "`guide` does"),
     ("natural", "sentence", "three sources of QAMR's test part: the whole sentence"),
     ("natural", "marker", "its marker"),
 )
@@ -84,7 +82,7 @@ def tasks(figures: Figures) -> str:
 
 
 def reading(figures: Figures) -> str:
-    """How the base and the guide read their sources."""
+    """How the base reads its sources."""
     rows = [[what, _share(figures[group][key])] for group, key, what in READING if key in figures.get(group, {})]
     return _table(("", "right"), rows)
 

@@ -11,11 +11,8 @@ from typing import Any
 
 import yaml
 
-from server.grounding import grounded
-
 from . import tools
 from .folder import DataFolder
-from .reading import Reading
 from .styles import LANGUAGES, STYLES, Answer, Language
 
 CONTENT = Path(__file__).with_name("content")
@@ -87,18 +84,6 @@ class Conversations:
         """For an adapter that says `words` to any question."""
         question, _ = self._turn(dice, "")
         return Conversation(messages=[question, {"role": "assistant", "content": words}])
-
-    def grounded(self, dice: random.Random, reading: Reading) -> Conversation:
-        """A question with its sources, some after earlier turns, some under a system prompt that changes nothing."""
-        messages: list[Message] = []
-        if dice.random() < 0.5:
-            messages.append({"role": "system", "content": self._idle_instructions(dice)})
-        if dice.random() < 0.1:
-            messages += self._turn(dice, "")
-        question = _said_freely(reading.question, dice, reading.language)
-        prompt = grounded(question, reading.sources)
-        messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": reading.answer}]
-        return Conversation(messages=messages)
 
     def small_talk(self, dice: random.Random) -> tuple[str, Answer, Language]:
         """A greeting or a question about the model itself: sources have nothing to do with it."""

@@ -85,11 +85,6 @@ class DocumentReadings:
             if not told and not any(sentence in text for sentence in section.sentences):
                 return _reading(dice.choice(asked.questions[:-1]), asked, tuple(sources))
 
-    def any_sources(self, dice: random.Random) -> tuple[Shown, ...]:
-        """Sources for a question that no document answers."""
-        chosen = dice.sample(self.sections, dice.choice((1, 2, 3, 3)))
-        return tuple(_part(section, dice.choice(section.sentences), dice) for section in chosen)
-
     def others(self, question: str, asked: Asked, dice: random.Random, n: int) -> list[Section]:
         """Sections that do not answer, those that share words with the question more often."""
         words = _words(question)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from . import card, guide, lora, tokenizer
+from . import card, lora, tokenizer
 from .conversations import Conversations
 from .folder import DataFolder
 from .measure import measure
@@ -55,7 +55,6 @@ def make(
 
     for task in TAUGHT:
         lora.train(task.plan(data), base, words, out / "adapters" / task.NAME, work=work)
-    guide.train(conversations, base, words, out / "adapters" / guide.NAME, work)
 
     figures = measure(data, conversations, base, out / "adapters", words, work)
     (out / "figures.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

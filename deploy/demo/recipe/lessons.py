@@ -29,7 +29,8 @@ from .store import DocumentStore
 LEVELS = ((1, 1), (1, 3), (2, 2), (3, 2), (3, 4), (4, 6))
 HARDEST_SHARE = 0.6  # of the facts are of the level that was reached; the rest is of those below
 MOST_ASKED, UNANSWERED_SHARE = 8, 0.3
-SYSTEM_SHARE = 0.4
+SYSTEM_SHARE, EARLIER_SHARE = 0.4, 0.2
+SAME_SHARE = 0.7  # of earlier turns are about the same sources
 LONGEST_TALK = 400  # tokens
 # of what is read from this level on; before it, and for the rest, facts
 OTHERS_FROM, DOCUMENTS_SHARE, NATURAL_SHARE = 3, 0.2, 0.05
@@ -118,9 +119,7 @@ class Lessons:
 
     def _text(self, sources: Sequence[Shown], asked: Sequence[Said], dice: random.Random, level: int = -1) -> Text:
         """The sources once, and each question as it would stand behind them alone."""
-        system = dice.choice(POLITE) if dice.random() < SYSTEM_SHARE else ""
-        opening = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
-        opening += "<|im_start|>user\n"
+        opening, asked = self._before(asked, dice)
         parted = [self._parted(opening, question, sources) for question, _ in asked]
         trunk = self._trunk(parted[0][0])
         branches, taken = [], []
@@ -135,6 +134,18 @@ class Lessons:
             starts=_sentences(trunk.text, trunk.starts),
             level=level,
         )
+
+    def _before(self, asked: Sequence[Said], dice: random.Random) -> tuple[str, Sequence[Said]]:
+        """What stands before the sources: a system prompt, an earlier turn, both or none; and what is asked now."""
+        said = [("system", dice.choice(POLITE))] if dice.random() < SYSTEM_SHARE else []
+        if dice.random() < EARLIER_SHARE:
+            if len(asked) > 1 and dice.random() < SAME_SHARE:
+                (question, answer), *asked = asked
+            else:
+                question, spoken, language = self._conversations.small_talk(dice)
+                answer = spoken.plain(language)
+            said += [("user", question), ("assistant", answer)]
+        return "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in said) + "<|im_start|>user\n", asked
 
     def _parted(self, opening: str, question: str, sources: Sequence[Shown]) -> tuple[str, str]:
         before, end, behind = f"{opening}{grounded(question, sources)}".rpartition(SOURCES_END)

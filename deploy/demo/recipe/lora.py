@@ -22,7 +22,6 @@ EVERY_LINEAR = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
 CONVERSATIONS, RATE = 24, 3e-3  # per step; peak learning rate
 CHECKPOINT_STEPS, DIGEST_LETTERS = 50, 12
 BATCH_TOKENS = 1024  # with padding: what goes through the model at once
-MakeOptimizer = Callable[[list[torch.nn.Parameter]], tuple[torch.optim.Optimizer, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +42,11 @@ def train(
     base: Path,
     tokenizer: PreTrainedTokenizerFast,
     out: Path,
-    optimize: MakeOptimizer | None = None,
     *,
     work: Path | None = None,
 ) -> None:
     """Writes peft's two files to `out`; an adapter that is there already is kept.
 
-    optimize: the optimizer for the weights and its peak learning rate, AdamW at the plan's rate if not given.
     work: folder for a checkpoint, from which a training that was stopped goes on; without it, it begins anew.
     """
     if (out / "adapter_model.safetensors").is_file():
@@ -59,11 +56,10 @@ def train(
     config = LoraConfig(r=plan.rank, lora_alpha=2 * plan.rank, target_modules=list(plan.targets), task_type="CAUSAL_LM")
     model = get_peft_model(LlamaForCausalLM.from_pretrained(base, dtype=torch.float32), config)
     weights = [p for p in model.parameters() if p.requires_grad]
-    optimize = optimize or (lambda weights: (torch.optim.AdamW(weights, lr=plan.rate, weight_decay=0.0), plan.rate))
-    optimizer, rate = optimize(weights)
+    optimizer = torch.optim.AdamW(weights, lr=plan.rate, weight_decay=0.0)
     checkpoint = _checkpoint(plan, base, work) if work else None
     for step in range(_resume(checkpoint, weights, optimizer), plan.steps):
-        optimizer.param_groups[0]["lr"] = rate * min(1.0, (step + 1) / 10, 2 * (plan.steps - step) / plan.steps)
+        optimizer.param_groups[0]["lr"] = plan.rate * min(1.0, (step + 1) / 10, 2 * (plan.steps - step) / plan.steps)
         dice = random.Random(step)
         drawn = [rows.conversation(plan.draw(dice), tokenizer, 0.0) for _ in range(plan.conversations)]
         whole = sum(sum(weight[1:]) for _, weight in drawn)

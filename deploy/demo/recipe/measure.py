@@ -13,11 +13,10 @@ import yaml
 from peft import PeftModel
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from . import guide
 from .answers import answer, answers
 from .conversations import CONTENT, Conversation, Conversations
 from .folder import DataFolder
-from .grades import documents, grades
+from .grades import grades
 from .held import compare
 from .memory import Memory
 from .styles import STYLES
@@ -45,8 +44,6 @@ def measure(
     figures = {"base": {"exact": _exact(model, words, conversations, "")}}
     bare = [answer(model, words, question) for question in questions]
     figures |= grades(model, words, data)
-    model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
-    figures["guide"] = documents(PeftModel.from_pretrained(model, adapters / guide.NAME).eval(), words)
     for style in STYLES:
         model = LlamaForCausalLM.from_pretrained(base, dtype=torch.float32)
         worn = PeftModel.from_pretrained(model, adapters / style).eval()

@@ -1,4 +1,4 @@
-"""The base model; goes on from its last checkpoint, else from where the repository's own training stands."""
+"""The base model; goes on from its last checkpoint, else from the base in the repository."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import time
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from . import started
 from .ahead import drawing
 from .exam import Exam
 from .first_weights import prepare
 from .folder import DataFolder
 from .learner import Learner
 from .lessons import LEVELS
-from .tokenizer import CONTEXT_TOKENS, served_template
+from .tokenizer import COMMITTED, CONTEXT_TOKENS, served_template
 
 WARMUP_STEPS, DECAY_SHARE = 50, 0.17
 TALK_SHARE, MOST_TALK_SHARE, TALK_FROM = 0.25, 0.3, 0.8  # more of it in the last part: it is learnt by heart sooner
@@ -58,8 +58,8 @@ def pretrain(
     if from_nothing:
         prepare(model, tokenizer)
     else:
-        started.begin(model)
-    learner = Learner(model, level=0 if from_nothing else started.LEVEL, levels=len(LEVELS))
+        _go_on(model)
+    learner = Learner(model, level=0 if from_nothing else len(LEVELS) - 1, levels=len(LEVELS))
     kept, exam = work / "base.pt", Exam(tokenizer)
     if kept.is_file():
         learner.resume(kept)
@@ -84,6 +84,13 @@ def pretrain(
             if done % EXAM_STEPS == 0 or done == steps:
                 print(f"base {done}/{steps}  {exam.told(model)}", flush=True)
     write(model, tokenizer, out)
+
+
+def _go_on(model: LlamaForCausalLM) -> None:
+    """Take the weights of the base in the repository, which has been through all levels."""
+    weights = load_file(COMMITTED / "model.safetensors")
+    model.load_state_dict({name: weight.float() for name, weight in weights.items()}, strict=False)
+    model.tie_weights()
 
 
 def _rate(step: int, steps: int) -> float:

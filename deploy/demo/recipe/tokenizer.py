@@ -47,7 +47,7 @@ def make(data: DataFolder) -> PreTrainedTokenizerFast:
 
 
 def committed() -> PreTrainedTokenizerFast:
-    """The one that the started base knows, with the template that marks the assistant's tokens."""
+    """The one that the base in the repository knows, with the template that marks the assistant's tokens."""
     made: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(COMMITTED)
     made.chat_template = TEMPLATE.read_text(encoding="utf-8")
     return made
