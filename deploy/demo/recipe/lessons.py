@@ -28,7 +28,7 @@ from .store import DocumentStore
 # most sources, most facts in each: the next comes when half of the answers of one are right
 LEVELS = ((1, 1), (1, 3), (2, 2), (3, 2), (3, 4), (4, 6))
 HARDEST_SHARE = 0.6  # of the facts are of the level that was reached; the rest is of those below
-MOST_ASKED, UNANSWERED_SHARE = 8, 0.3
+MOST_ASKED, UNANSWERED_SHARE = 8, 0.42
 SYSTEM_SHARE, EARLIER_SHARE = 0.4, 0.2
 SAME_SHARE = 0.7  # of earlier turns are about the same sources
 LONGEST_TALK = 400  # tokens
