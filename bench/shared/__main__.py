@@ -31,6 +31,7 @@ from bench.clients import Generator
 from bench.shared import parts, places, samples, statements
 from bench.shared.parts import Part, Round
 from bench.shared.running import Running, make_adapters
+from bench.shared.turns import take_turns
 from retrieval.embedding import Embedder
 from server.settings import DEMO_BASE
 from tests.postgresql import why_missing
@@ -109,27 +110,13 @@ def measure(folder: Path, engine: str, *, n_rounds: int, ends_at: float, say: Sa
         asked: list[Part] = [parts.uploaded, parts.cold, parts.ingestion, parts.search, parts.changes]
         if engine != "fake":
             asked.insert(0, parts.chat(generator))
-        _turns(asked, both, rounds[:1], ends_at)
+        take_turns(asked, both, rounds[:1])
         for running in both:
             running.samples = samples.Samples()  # what was for warming up
-        n_done = _turns(asked, both, rounds[1:], ends_at)
-        _turns([parts.keys], both, rounds[1 : 1 + n_done], float("inf"))
+        n_done = take_turns(asked, both, rounds[1:], ends_at=ends_at)
+        take_turns([parts.keys], both, rounds[1 : 1 + n_done])  # the last: afterwards a key is needed
         say(f"\n{n_done} of {n_rounds} rounds{'' if n_done == n_rounds else '; then the time was up'}\n")
         say(samples.table([running.place.name for running in both], [running.samples for running in both]))
-
-
-def _turns(asked: Sequence[Part], both: Sequence[Running], rounds: Sequence[Round], ends_at: float) -> int:
-    """How many rounds there were: at least one, and no further one that would end too late."""
-    longest = 0.0
-    for done, this in enumerate(rounds):
-        started = time.monotonic()
-        if done and started + longest > ends_at:
-            return done
-        for part in asked:
-            for running in both if done % 2 == 0 else reversed(both):
-                part(running, this)
-        longest = max(longest, time.monotonic() - started)
-    return len(rounds)
 
 
 def _split(values: Sequence[T], each: int) -> list[Sequence[T]]:
