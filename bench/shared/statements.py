@@ -130,8 +130,8 @@ async def _asks(services: Services, http: httpx2.AsyncClient, archives: Sequence
     async def post(path: str, body: object) -> Any:
         return (await http.post(path, json=body)).raise_for_status().json()
 
-    async def upload(path: str, name: str, content: bytes, **form: str) -> Any:
-        return (await http.post(path, files={"file": (name, content)}, data=form)).raise_for_status().json()
+    async def upload(path: str, filename: str, content: bytes, **form: str) -> Any:
+        return (await http.post(path, files={"file": (filename, content)}, data=form)).raise_for_status().json()
 
     async def file(number: int, place: str = "file") -> str:
         made = await upload("/v1/files", f"{place}.txt", f"{place} {number}".encode(), purpose="assistants")
