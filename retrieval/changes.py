@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, select
 
 from retrieval import tables
 from retrieval.errors import StoreNotFound
-from retrieval.generations import slices
+from retrieval.generations import reading, slices
 from retrieval.ports import Store
 from retrieval.vector_store import Attributes
 from retrieval.vectors import STORED
@@ -89,7 +89,7 @@ class Changes:
 
     def states(self, store_ids: Sequence[str]) -> dict[str, StoreState]:
         """Of those of the stores that there are, in one read and of one moment."""
-        with self._database.read() as connection:
+        with reading(self._database, store_ids) as connection:
             return self._states(connection, store_ids)
 
     def since(

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import or_, select
 
 from retrieval import tables
-from retrieval.generations import slices
+from retrieval.generations import reading, slices
 from retrieval.ports import Store
 
 _columns = tables.stores.c
@@ -64,8 +64,9 @@ class StoreNames:
         over = or_(_columns.expired, _columns.expires_at <= self._clock()).label("over")
         query = select(_columns.id, _columns.owner, _columns.name, over, _columns.created_at).where(~_columns.deleted)
         rows: list[Any] = []
-        with self._database.read() as connection:
-            for some in slices([one for one in asked if one]):
+        named = [one for one in asked if one]
+        with reading(self._database, named) as connection:
+            for some in slices(named):
                 rows += connection.execute(query.where(or_(_columns.id.in_(some), _columns.name.in_(some))))
         rows.sort(key=lambda row: (row.created_at, row.id))
         found = (StoreName(id=row.id, owner=row.owner, name=row.name, expired=bool(row.over)) for row in rows)

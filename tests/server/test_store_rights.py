@@ -121,7 +121,12 @@ def test_an_assistant_s_stores_are_searched_through_it_alone(services: Services,
 
 def test_several_stores_are_looked_up_in_one_statement_and_each_as_alone(services: Services, make: Make) -> None:
     ben = caller(services, "ben", stores=["shared"])
-    laws, notes, own, shared = make(LOCAL.owner, "laws"), make("ana", "notes"), make("ben", "own"), make("ana", "shared")
+    laws, notes, own, shared = (
+        make(LOCAL.owner, "laws"),
+        make("ana", "notes"),
+        make("ben", "own"),
+        make("ana", "shared"),
+    )
     guide = assistant_of("laws", notes)
     asked = ["own", "laws", "notes", shared, own, "shared"]
     alone = [searchable_store(one, ben, services, assistant=guide).id for one in asked]
