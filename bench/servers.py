@@ -23,7 +23,8 @@ from server.engine.vllm_flags import vllm_flags
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 300
+START_SECONDS = 600
+SHOWN = 3000  # bytes of a log that an error shows: its folder goes with the run
 STOP_SECONDS = 60
 
 STOCK = ("-m", "vllm.entrypoints.launchers.api_server.entry")
@@ -171,15 +172,19 @@ def _start(name: str, command: list[str], told: Mapping[str, str], port: int, re
     try:
         while time.monotonic() - started < START_SECONDS:
             if process.poll() is not None:
-                raise RuntimeError(f"{name} ended with {process.returncode}; see {log}")
+                raise RuntimeError(f"{name} ended with {process.returncode}: {_end_of(log)}")
             with suppress(OSError):
                 call(port, "GET", ready, timeout=5)
                 return Server(name=name, port=port, process=process, ready_seconds=time.monotonic() - started, log=log)
             time.sleep(0.1)
-        raise RuntimeError(f"{name} was not ready after {START_SECONDS} s; see {log}")
+        raise RuntimeError(f"{name} was not ready after {START_SECONDS} s: {_end_of(log)}")
     except BaseException:
         Server(name=name, port=port, process=process, ready_seconds=0, log=log).stop()
         raise
+
+
+def _end_of(log: Path) -> str:
+    return log.read_bytes()[-SHOWN:].decode(errors="replace")
 
 
 def _role(process: psutil.Process) -> str:

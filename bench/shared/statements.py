@@ -151,6 +151,10 @@ async def _asks(services: Services, http: httpx2.AsyncClient, archives: Sequence
         found = await post(f"/v1/vector_stores/{store}/search", {"query": f"What does note {number} say?"})
         assert found["data"]
 
+    async def move(number: int) -> None:
+        await post("/v1/adapters/moved/alias", {"version": versions[number % 2]})
+        await services.slots.settled()  # the first move lets the version go that chat has loaded
+
     return {
         "chat": chat,
         "chat by an adapter": lambda number: chat(number, "moved"),
@@ -167,7 +171,7 @@ async def _asks(services: Services, http: httpx2.AsyncClient, archives: Sequence
             f"/v1/vector_stores/{stores['one']}/files", {"file_id": waiting[number]}
         ),
         "adapter uploaded": lambda number: upload("/v1/adapters", "a.zip", archives[2 + number], name=f"new-{number}"),
-        "alias moved": lambda number: post("/v1/adapters/moved/alias", {"version": versions[number % 2]}),
+        "alias moved": move,
         "assistant changed": lambda number: post("/v1/assistants/of-one", {"instructions": f"Answer {number}."}),
         # the last: with a key there is no entrance without one
         "key made": lambda number: asyncio.to_thread(services.keys.create, f"key-{number}"),
