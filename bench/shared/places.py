@@ -104,7 +104,7 @@ def _s3(log: Path) -> Iterator[str]:
     address = f"http://127.0.0.1:{port}"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "moto.server", "-p", str(port)],
+            ["setpriv", "--pdeathsig", "KILL", sys.executable, "-u", "-m", "moto.server", "-p", str(port)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -103,7 +103,8 @@ async def _product(
     with environment({**place.settings, "MANYHATS_DATA_DIR": str(folder), "MANYHATS_ENGINE": "fake"}):
         settings = Settings()
         settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        database = Database(settings.sql_url)
+        # no time passes: on a busy machine connections would rest, and be asked whether they are there
+        database = Database(settings.sql_url, clock=lambda: 0.0)
         database.migrate()
         services = assemble(settings, engine=FakeEngine(), base=base, embedder=embedder, database=database)
         transport = httpx2.ASGITransport(app=create_app(services))
