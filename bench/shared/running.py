@@ -96,7 +96,11 @@ class Running:
 
 
 def make_adapters(roots: Path, n_rounds: int, *, each: int) -> tuple[list[str], list[bytes], list[str]]:
-    """Different ones below `roots`: (two names for MOVED, archives to upload, names of cold ones), for all rounds."""
+    """Below `roots`, for all rounds: (two names for MOVED, archives to upload, names of cold ones).
+
+    No two have the same bytes, nor those of the demo's, or a cold one might be at hand already.
+    """
     n = n_rounds * each
-    uploads = [adapters.archive(roots / name) for name in adapters.make_copies(n, roots, stem="upload")]
-    return adapters.make_copies(2, roots, stem="moved"), uploads, adapters.make_copies(n, roots, stem="cold")
+    names = adapters.make_copies(3 + 2 * n, roots)[1:]  # the first is what the others are scaled from
+    uploads = [adapters.archive(roots / name) for name in names[2 : 2 + n]]
+    return names[:2], uploads, names[2 + n :]
