@@ -112,7 +112,7 @@ class Registry:
 
     def refresh(self) -> None:
         """Read everything again, after another process wrote."""
-        with self._reading, self._database.read() as connection:
+        with self._reading, self._database.look() as connection:
             found = ledger.read_adapters(connection)
             self._catalogue = Catalogue.of(found, self._base_name, self._base_fingerprint)
 
@@ -267,7 +267,7 @@ class Registry:
             ledger.lock(connection)
             yield connection
             self._on_write(connection)
-        with self._reading, self._database.read() as connection:
+        with self._reading, self._database.look() as connection:
             self._catalogue = self._catalogue.having(name, ledger.read_adapter(connection, name))
 
     def _ready(self, connection: Connection, name: str) -> Adapter:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import count
 from pathlib import Path
@@ -81,11 +81,12 @@ def why_missing() -> str:
 class Server:
     """Running after `start`; databases are made with `fresh`."""
 
-    def __init__(self) -> None:
-        """Make the folder and what initdb puts there."""
+    def __init__(self, options: Mapping[str, str] = OPTIONS) -> None:
+        """Make the folder and what initdb puts there. options: what it is started with."""
         found = binaries()
         assert found is not None
         self._binaries = found
+        self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="manyhats-pg-"))  # short: a socket's path has 107 characters
         self._account = pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else None
         if self._account is not None:
@@ -100,6 +101,11 @@ class Server:
         return self._folder / "data"
 
     @property
+    def log(self) -> Path:
+        """What it says."""
+        return self._folder / "log"
+
+    @property
     def is_running(self) -> bool:
         """Whether it was started and not stopped since."""
         return self._process is not None
@@ -110,8 +116,8 @@ class Server:
 
     def start(self) -> None:
         """Return when it answers."""
-        settings = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
-        with (self._folder / "log").open("ab") as log:
+        settings = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._as_user("postgres", "-D", str(self._data), "-k", str(self._folder), *settings),
                 stdin=subprocess.DEVNULL,
@@ -121,7 +127,7 @@ class Server:
         pause = threading.Event()
         for _ in range(START_SECONDS * 20):
             if self._process.poll() is not None:
-                raise RuntimeError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}")
+                raise RuntimeError(f"PostgreSQL did not start: {self.log.read_text()[-2000:]}")
             try:
                 self._connect("postgres").close()
                 return
