@@ -226,11 +226,9 @@ async def _go_on(exchange: Exchange, body: dict[str, Any], services: Services) -
     As long as no server takes it for interrupted. For a cancelled one no database is waited for: that is written
     already, or the server ends.
     """
-    settings = services.settings
-    longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + settings.drain_seconds
     await write_patiently(
         services.storage_pool,
-        0.0 if body["status"] == "cancelled" else longest,
+        0.0 if body["status"] == "cancelled" else services.settings.longest_answer_seconds,
         services.responses.finish,
         exchange.response_id,
         status=body["status"],
