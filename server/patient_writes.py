@@ -29,11 +29,14 @@ async def write_patiently(
     """
     loop = asyncio.get_running_loop()
     until = loop.time() + patience_seconds
+    is_told = False
     while True:
         try:
             return await run_in(pool, write, *args, **kwargs)
         except DatabaseUnavailable as error:
             if loop.time() >= until:
                 raise
-            logger.warning("a result is kept back until the database answers: %s", error)
+            if not is_told:
+                logger.warning("a result is kept back until the database answers: %s", error)
+            is_told = True
         await asyncio.sleep(AGAIN_SECONDS)
