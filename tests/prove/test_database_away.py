@@ -17,7 +17,7 @@ import httpx2
 import pytest
 
 from bench.adapters import make_copies
-from bench.servers import Server, ours
+from bench.servers import ours
 from server.storage.database import Database
 from server.storage.keys import Keys
 from tests import postgresql
@@ -64,7 +64,7 @@ def test_what_needs_the_database_waits_for_it(database: postgresql.Server, tmp_p
                     until(lambda: all(len(load.answered(kind, up)) > 2 for kind in ("chat", *NEEDING)), load)
                 report = {"away_seconds": round(up - down, 1), "chat": goes_on(load, down, up)}
                 report |= {kind: comes_back(load, kind, down, up) for kind in NEEDING}
-                report["acknowledged"] = kept(load, http, server)
+                report["acknowledged"] = kept(load, http)
                 print(json.dumps(report))
                 assert {role: process.pid for role, process in server.processes().items()} == before
         finally:
@@ -114,8 +114,8 @@ def comes_back(load: Load, kind: str, down: float, up: float) -> dict[str, Any]:
     }
 
 
-def kept(load: Load, http: httpx2.Client, server: Server) -> dict[str, Any]:
-    """Everything that was acknowledged is there, or gone; files are read and responses answered by themselves."""
+def kept(load: Load, http: httpx2.Client) -> dict[str, Any]:
+    """All that was acknowledged is there, or gone; files are read and found, responses are answered, by themselves."""
     journals = load.journals
     names = {one["name"] for one in ask(http, "/v1/assistants?limit=100")["data"]}
     agree(journals["assistants"], names)
@@ -125,6 +125,8 @@ def kept(load: Load, http: httpx2.Client, server: Server) -> dict[str, Any]:
     for file_id in journals["files"].there:
         until(lambda one=file_id: ask(http, f"/v1/vector_stores/{store}/files/{one}")["status"] != "in_progress")
         assert ask(http, f"/v1/vector_stores/{store}/files/{file_id}")["status"] == "completed"
+    page = http.post(f"/v1/vector_stores/{store}/search", json={"query": PHRASE, "max_num_results": 50})
+    agree(journals["files"], {one["file_id"] for one in page.raise_for_status().json()["data"]})
     for response_id in journals["responses"].there:
         until(lambda one=response_id: ask(http, f"/v1/responses/{one}")["status"] not in ("queued", "in_progress"))
         answer = ask(http, f"/v1/responses/{response_id}")
