@@ -102,6 +102,10 @@ async def _failing_clearly() -> AsyncIterator[None]:
     """A search that broke is a failed search, not an empty one and not a nameless error."""
     try:
         yield
+    except SearchFailed as error:
+        if isinstance(error.__cause__, StorageError):  # which retrieval does not know, and clients are told of
+            raise error.__cause__ from error.__cause__.__cause__
+        raise
     except (RetrievalError, StorageError):
         raise
     except Exception as error:

@@ -163,6 +163,11 @@ class Settings(BaseSettings):
         return self.max_cpu_adapters or 4 * self.max_adapters
 
     @property
+    def longest_answer_seconds(self) -> float:
+        """From a request to its answer's end at the most: what is older was interrupted."""
+        return self.queue_timeout_seconds + self.request_timeout_seconds + self.drain_seconds
+
+    @property
     def is_demo(self) -> bool:
         """Whether the base is the embedded demo, whose adapters and documents then come with it."""
         return Path(self.model).resolve() == DEMO_BASE

@@ -45,9 +45,7 @@ def end_expired(services: Services) -> None:
 
 def fail_interrupted(services: Services) -> None:
     """End the responses that a dead process was making: on a shared database when none that lives can be at them."""
-    settings = services.settings
-    longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + settings.drain_seconds
-    before = time.time() - longest if services.database.is_shared else None
+    before = time.time() - services.settings.longest_answer_seconds if services.database.is_shared else None
     if count := services.responses.fail_interrupted(before=before):
         logger.info("%d responses were interrupted", count)
 

@@ -14,11 +14,12 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -29,15 +30,14 @@ MIGRATED = "migrated"  # with all tables and no rows; a database is made as a co
 EMPTY = "template0"
 UNPRIVILEGED = "nobody"  # who it runs as when root runs the tests, which PostgreSQL refuses
 START_SECONDS = 60
-# durability is what the tests of SQLite show; here a crash of the machine loses nothing that anybody wants
 OPTIONS = {
     "listen_addresses": "",
-    "fsync": "off",
-    "full_page_writes": "off",
     "autovacuum": "off",
     "shared_buffers": "64MB",
     "max_connections": "200",
 }
+# durability is what the tests of SQLite show; here a crash of the machine loses nothing that anybody wants
+FAST = {**OPTIONS, "fsync": "off", "full_page_writes": "off"}
 MOST_BYTES = 64 * 1024**2  # of a database that is used again: what is deleted still takes its room
 _END_OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -81,7 +81,7 @@ def why_missing() -> str:
 class Server:
     """Running after `start`; databases are made with `fresh`."""
 
-    def __init__(self, options: Mapping[str, str] = OPTIONS) -> None:
+    def __init__(self, options: Mapping[str, str] = FAST) -> None:
         """Make the folder and what initdb puts there. options: what it is started with."""
         found = binaries()
         assert found is not None
@@ -140,6 +140,18 @@ class Server:
         if self._process is not None:
             self._process.send_signal(_QUIT)
             self._process.wait()
+            self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes, the first one first, so that it starts none anew; `start` mends the rest."""
+        if self._process is not None:
+            processes = psutil.Process(self._process.pid).children(recursive=True)
+            self._process.kill()
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self._process.wait()
+            psutil.wait_procs(processes)  # whoever is left would keep the memory that the next one wants
             self._process = None
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from bench.shared import places
 from bench.shared.places import LOGGED_REQUEST, LOGGED_SQL, Lines, database_of, embedded, shared
-from tests.postgresql import OPTIONS, why_missing
+from tests.postgresql import FAST, why_missing
 
 
 def test_a_log_is_counted_from_where_it_was_left(tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_a_shared_place_answers_and_tells_what_it_was_asked(tmp_path: Path) -> N
         database.migrate()
         sql, s3 = Lines(place.sql_log, LOGGED_SQL), Lines(place.s3_log, LOGGED_REQUEST)
         with database.read() as connection:
-            assert connection.scalar(sa.text("SHOW fsync")) == "on" != OPTIONS["fsync"]  # a bench's is durable
+            assert connection.scalar(sa.text("SHOW fsync")) == "on" != FAST["fsync"]  # a bench's is durable
         assert 2 <= sql.new() <= 4  # it begins, is asked, and ends; and whether it is there
         bucket = f"{place.settings['AWS_ENDPOINT_URL']}/{places.BUCKET}"
         assert httpx.get(f"{bucket}?list-type=2", trust_env=False, timeout=60).status_code == httpx.codes.OK
