@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from starlette.types import ASGIApp
@@ -15,7 +15,6 @@ from deploy.ray.calls import call
 from deploy.ray.folder import ReplicaFolder
 from deploy.ray.messages import Request, Start
 from deploy.ray.router import RESIDENT
-from deploy.ray.scale import Scale
 from server.agreement import follow
 from server.app import create_app
 from server.app_process import ENGINE_CHECK_SECONDS, EXIT_ENGINE_DEAD, LAST_FRAMES_SECONDS, leave
@@ -38,19 +37,21 @@ class EngineDown(Exception):
 class Replica:
     """The deployment that Ray multiplies."""
 
-    async def __init__(self, environ: Mapping[str, str], scale: Scale) -> None:
-        """Start the engine; Ray sends requests once this has returned. `environ` holds the MANYHATS_ settings."""
+    async def __init__(self, environ: Mapping[str, str], bind_cores: Sequence[str], vllm_args: Sequence[str]) -> None:
+        """Start the engine; Ray sends requests once this has returned.
+
+        environ: the MANYHATS_ settings. bind_cores: VLLM_CPU_OMP_THREADS_BIND by the replica's number, or nothing.
+        """
         self._folder = await asyncio.to_thread(ReplicaFolder.take, load_settings(environ))
         settings = self._folder.settings
         configure(settings)
         configure_engine(settings)
         quiet_children(settings)
-        if scale.bind_cores:
-            cores = scale.bind_cores[self._folder.number % len(scale.bind_cores)]
-            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = cores
+        if bind_cores:
+            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = bind_cores[self._folder.number % len(bind_cores)]
         self._name = str(self._folder.number).encode()
         self._arrived: Counter[bool] = Counter()  # requests for an adapter, by whether it was resident
-        self._services: Services = await boot(settings, extra=scale.vllm_args, alone=False)
+        self._services: Services = await boot(settings, extra=vllm_args, alone=False)
         self._app: ASGIApp = create_app(self._services)
         self._beside = [
             asyncio.create_task(follow(self._services)),
