@@ -59,7 +59,7 @@ def build(
         max_surge_percent=100 if scale.surge else 0,
         logging_config=QUIET,
     )
-    started_with = (scale.bind_cores, scale.vllm_args)
+    started_with = (scale.bind_cores, scale.cpus_per_replica, scale.vllm_args)
     replicas = _restarted(replicas, stamp(environ, *started_with)).bind(dict(environ), *started_with)
     ingress = serve.deployment(
         Ingress,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from deploy.ray.calls import call
+from deploy.ray.cores import cores_of
 from deploy.ray.folder import ReplicaFolder
 from deploy.ray.messages import Request, Start
 from deploy.ray.router import RESIDENT
@@ -26,6 +28,7 @@ from server.upkeep import keep_up
 
 logger = logging.getLogger(__name__)
 
+BIND = "VLLM_CPU_OMP_THREADS_BIND"
 REPLICA_HEADER = b"x-manyhats-replica"
 REQUEST_ID_HEADER = b"x-request-id"  # Ray's proxy has given the request its id, and tells it
 
@@ -37,18 +40,27 @@ class EngineDown(Exception):
 class Replica:
     """The deployment that Ray multiplies."""
 
-    async def __init__(self, environ: Mapping[str, str], bind_cores: Sequence[str], vllm_args: Sequence[str]) -> None:
+    async def __init__(
+        self, environ: Mapping[str, str], bind_cores: Sequence[str], cpus: float, vllm_args: Sequence[str]
+    ) -> None:
         """Start the engine; Ray sends requests once this has returned.
 
-        environ: the MANYHATS_ settings. bind_cores: VLLM_CPU_OMP_THREADS_BIND by the replica's number, or nothing.
+        environ: the MANYHATS_ settings. bind_cores, cpus: see `cores_of`.
         """
         self._folder = await asyncio.to_thread(ReplicaFolder.take, load_settings(environ))
         settings = self._folder.settings
         configure(settings)
         configure_engine(settings)
         quiet_children(settings)
-        if bind_cores:
-            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = bind_cores[self._folder.number % len(bind_cores)]
+        cores = cores_of(
+            self._folder.number,
+            bind_cores=bind_cores,
+            cpus=cpus,
+            allowed=sorted(os.sched_getaffinity(0)),
+            flags=(*shlex.split(settings.vllm_args), *vllm_args),
+        )
+        if cores is not None and (bind_cores or BIND not in os.environ):
+            os.environ[BIND] = cores
         self._name = str(self._folder.number).encode()
         self._arrived: Counter[bool] = Counter()  # requests for an adapter, by whether it was resident
         self._services: Services = await boot(settings, extra=vllm_args, alone=False)

@@ -19,11 +19,13 @@ from server.engine.fake import FakeEngine
 class PacedReplica(Replica):
     """A replica whose fake engine takes its time."""
 
-    async def __init__(self, environ: Mapping[str, str], bind_cores: Sequence[str], vllm_args: Sequence[str]) -> None:
+    async def __init__(
+        self, environ: Mapping[str, str], bind_cores: Sequence[str], cpus: float, vllm_args: Sequence[str]
+    ) -> None:
         words = " ".join(f"word{i}" for i in range(int(os.environ["PACED_WORDS"])))
         pace = float(os.environ["PACED_SECONDS"])
         server.boot.FakeEngine = partial(FakeEngine, words, pause_seconds=pace)  # type: ignore[assignment, misc]
-        await super().__init__(environ, bind_cores, vllm_args)
+        await super().__init__(environ, bind_cores, cpus, vllm_args)
 
 
 if __name__ == "__main__":
