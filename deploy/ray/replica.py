@@ -56,7 +56,7 @@ class Replica:
             self._folder.number,
             bind_cores=bind_cores,
             cpus=cpus,
-            allowed=sorted(os.sched_getaffinity(0)),
+            allowed=list(os.sched_getaffinity(0)),
             flags=(*shlex.split(settings.vllm_args), *vllm_args),
         )
         if cores is not None and (bind_cores or BIND not in os.environ):
