@@ -24,7 +24,7 @@ from prometheus_client.samples import Sample
 from server import probe
 from server.listening import claim_port
 
-START_SECONDS = 420
+START_SECONDS = 900  # a machine may be busy with other things
 REPLICA = "ray::ServeReplica:manyhats:Replica"
 
 
