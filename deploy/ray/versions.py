@@ -1,6 +1,7 @@
 """What a request's `model` means, for the choice of its replica: the replica itself decides anew, and refuses.
 
-A request that is wrong or not allowed has no version here; any replica tells its client why.
+A request that is wrong or not allowed has no version here; any replica tells its client why. While the database is
+away, what is known holds for as long as it does in a replica (`server.freshness`).
 """
 
 from __future__ import annotations
@@ -65,8 +66,14 @@ class Versions:
         )
 
     def engine_name(self, request: Request) -> str:
-        """The version that a request's `model` means, by its engine name; "" for the base model and for any error."""
-        if request.method != "POST" or request.path not in GENERATES or not isinstance(request.body, bytes):
+        """The version that a request's `model` means, by its engine name; "" for the base model and for any error.
+
+        Raises DatabaseUnavailable when what is known is too old to say.
+        """
+        if request.method != "POST" or request.path not in GENERATES:
+            return ""
+        self._freshness.check()
+        if not isinstance(request.body, bytes):
             return ""
         try:
             parsed = json.loads(request.body)
