@@ -252,7 +252,8 @@ class Registry:
         """Make rows and files agree after any end of the last process. For whoever holds the data directory's lock.
 
         Half-registered names are gone; versions whose files are lost say so; files that no version has are deleted.
-        alone: whether nobody else works in this database; if not, what was begun within an hour may still become ready.
+        alone: whether nobody else works in this database; if not, what was begun within an hour may still become ready,
+        and files stay, since others may be at work with those of a version that was just removed.
         """
         staged_before = None if alone else self._clock() - FETCHING_SECONDS
         upkeep.mend(self._database, self._shelf, self._on_write, staged_before=staged_before)

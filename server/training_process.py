@@ -97,6 +97,7 @@ def _work(database: Database, settings: Settings, name: str, start: Start, stop:
         folders=JobFolders(settings.training_dir),
         start=start,
         n_jobs=settings.training_jobs,
+        only_here=not settings.is_alone,
     )
     is_migrated = False
     pauses = Pauses("looking after fine-tuning jobs", logger)

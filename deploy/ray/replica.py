@@ -63,7 +63,7 @@ class Replica:
             os.environ[BIND] = cores
         self._name = str(self._folder.number).encode()
         self._arrived: Counter[bool] = Counter()  # requests for an adapter, by whether it was resident
-        self._services: Services = await boot(settings, extra=vllm_args, alone=False)
+        self._services: Services = await boot(settings, extra=vllm_args)
         self._app: ASGIApp = create_app(self._services)
         self._beside = [
             asyncio.create_task(follow(self._services)),

@@ -133,11 +133,6 @@ class Database:
             with connection.begin():
                 yield connection
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether other servers may be at work in it; SQLite belongs to the one that holds the data directory."""
-        return self._lock is None
-
     def listen(self, channel: str) -> Any:
         """psycopg's connection, of the caller's own, that hears what is notified on a channel; None on SQLite.
 

@@ -38,3 +38,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "manyhats.pool" -}}
 {{- with .Values.gateway.selector }}{{ toYaml . }}{{ else }}{{ include "manyhats.selector" . }}{{ end }}
 {{- end }}
+
+{{/* "true" where more than one server may run; refused where they would not have the same rows and bytes. */}}
+{{- define "manyhats.severalServers" -}}
+{{- if or (gt (int .Values.replicas) 1) .Values.autoscaling.enabled }}
+{{- $_ := required "database.existingSecret is required for several servers: they share a PostgreSQL" .Values.database.existingSecret }}
+{{- $_ := required "settings.MANYHATS_BLOB_URL is required for several servers: they share a bucket" .Values.settings.MANYHATS_BLOB_URL }}true
+{{- end }}
+{{- end }}
