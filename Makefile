@@ -10,7 +10,7 @@ export PYTHON
 SETUP = deploy/setup/choose-python --torch-index "$(TORCH_INDEX)" $(if $(DEVICE),--device "$(DEVICE)")
 
 .DEFAULT_GOAL := help
-.PHONY: help serve serve-ray test prove bench bench-retrieval check fmt setup install lock clean
+.PHONY: help serve serve-ray test prove bench bench-retrieval bench-shared check fmt setup install lock clean
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -39,6 +39,10 @@ bench: ## measure this server beside stock vLLM on this machine
 bench-retrieval: ## search quality, ingestion and latency (DATA=DIR with the corpora)
 	@$(SETUP) --dev
 	@exec $(BIN)/python -m bench.retrieval --data "$(DATA)" $(ARGS)
+
+bench-shared: ## PostgreSQL and S3 beside SQLite and local files
+	@$(SETUP) --dev
+	@exec $(BIN)/python -m bench.shared $(ARGS)
 
 check: ## lint, format and types
 	@$(SETUP) --dev

@@ -17,6 +17,10 @@ class Store(Protocol):
         """A connection that sees what was committed before it began."""
         ...
 
+    def look(self) -> AbstractContextManager[Connection]:
+        """A connection for one SELECT, which is cheaper than `read`."""
+        ...
+
     def write(self) -> AbstractContextManager[Connection]:
         """One durable transaction: committed at the end, rolled back on an exception."""
         ...

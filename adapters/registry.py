@@ -112,7 +112,7 @@ class Registry:
 
     def refresh(self) -> None:
         """Read everything again, after another process wrote."""
-        with self._reading, self._database.read() as connection:
+        with self._reading, self._database.look() as connection:
             found = ledger.read_adapters(connection)
             self._catalogue = Catalogue.of(found, self._base_name, self._base_fingerprint)
 
@@ -252,7 +252,8 @@ class Registry:
         """Make rows and files agree after any end of the last process. For whoever holds the data directory's lock.
 
         Half-registered names are gone; versions whose files are lost say so; files that no version has are deleted.
-        alone: whether nobody else works in this database; if not, what was begun within an hour may still become ready.
+        alone: whether nobody else works in this database; if not, what was begun within an hour may still become ready,
+        and files stay, since others may be at work with those of a version that was just removed.
         """
         staged_before = None if alone else self._clock() - FETCHING_SECONDS
         upkeep.mend(self._database, self._shelf, self._on_write, staged_before=staged_before)
@@ -267,7 +268,7 @@ class Registry:
             ledger.lock(connection)
             yield connection
             self._on_write(connection)
-        with self._reading, self._database.read() as connection:
+        with self._reading, self._database.look() as connection:
             self._catalogue = self._catalogue.having(name, ledger.read_adapter(connection, name))
 
     def _ready(self, connection: Connection, name: str) -> Adapter:

@@ -27,9 +27,11 @@ class Shelf:
 
     def put(self, folder: Path, digest: str) -> None:
         """Move the folder to its place; what is there already stays, unless it has lost a file."""
-        if not self.holds(digest):
-            self._blobs.remove(_key(digest))
-        self._blobs.commit(folder, _key(digest))
+        key = _key(digest)
+        there = self._blobs.files([key]).get(key)
+        if there is not None and not there.issuperset(FILES):
+            self._blobs.remove(key)
+        self._blobs.commit(folder, key)
 
     def holds(self, digest: str) -> bool:
         """Whether both files are there."""

@@ -15,13 +15,17 @@ def collect(database: Store, shelf: Shelf, in_use: Collection[str] = ()) -> list
     """Delete the files of every digest that no version has and that is not in use; returns those digests."""
     with database.read() as connection:
         kept = ledger.digests(connection).union(in_use)
-    unclaimed = [digest for digest in shelf.digests() if digest not in kept]
-    if not unclaimed:
+    return delete_unclaimed(database, shelf, [digest for digest in shelf.digests() if digest not in kept])
+
+
+def delete_unclaimed(database: Store, shelf: Shelf, digests: Collection[str]) -> list[str]:
+    """Delete the files of those of the digests that no version has; returns these."""
+    if not digests:
         return []
     with database.write() as connection:
         ledger.lock(connection)
         claimed = ledger.digests(connection)  # again: a registration may have taken one up
-        gone = [digest for digest in unclaimed if digest not in claimed]
+        gone = [digest for digest in digests if digest not in claimed]
         for digest in gone:
             shelf.remove(digest)
     return gone
@@ -32,7 +36,8 @@ def mend(
 ) -> None:
     """After any end of the last process: half-registered names go, versions without files say so, other files go.
 
-    staged_before: what was begun later is being fetched by another process, which lives; None knows no other.
+    staged_before: what was begun later is being fetched by another process, which lives, and no files go; None knows no
+    other.
     """
     shelf.sweep()
     with database.read() as connection:
@@ -43,4 +48,5 @@ def mend(
         ledger.remove_staging(connection, staged_before)
         ledger.mark_missing(connection, lambda digest: digest in there or shelf.holds(digest))
         on_write(connection)
-    collect(database, shelf)
+    if staged_before is None:
+        collect(database, shelf)

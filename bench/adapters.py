@@ -1,8 +1,14 @@
-"""Many adapters of the demo's size: copies of one, each scaled a little, so that each is a version of its own."""
+"""Many adapters of the demo's size: copies of one, each scaled a little, so that each is a version of its own.
+
+python -m bench.adapters FOLDER NAME...      # register these folders below FOLDER where MANYHATS_… say
+"""
 
 from __future__ import annotations
 
+import argparse
+import io
 import shutil
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from server.intake import Intake, Order, from_source
 from server.offline import Offline
-from server.settings import DEMO_DIR, Settings
+from server.settings import DEMO_DIR, Settings, load_settings
 
 
 def make_copies(n_copies: int, into: Path, *, of: str = "pirate", stem: str = "copy") -> list[str]:
@@ -35,3 +41,25 @@ def register(settings: Settings, folder: Path, names: Sequence[str]) -> None:
         for name in names:
             source = str(folder / name)
             intake.take(Order(name=name, source=source, stage=from_source(source)))
+
+
+def archive(folder: Path) -> bytes:
+    """An adapter's folder as a .zip, to be uploaded."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as packed:
+        for file in sorted(folder.iterdir()):
+            packed.write(file, file.name)
+    return content.getvalue()
+
+
+def main() -> None:
+    """Register as another server would."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("folder", type=Path)
+    arguments.add_argument("names", nargs="+", metavar="NAME")
+    chosen = arguments.parse_args()
+    register(load_settings(), chosen.folder, chosen.names)
+
+
+if __name__ == "__main__":
+    main()

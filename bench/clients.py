@@ -14,10 +14,10 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 import uvloop
 
@@ -39,6 +39,7 @@ class Job:
     cold: Sequence[str] = ()  # names that one further client asks for one token each, while the others stream
     cold_every: float = 0.5  # seconds
     load_from: str = ""  # folder of the cold names' files; then each is loaded by /v1/load_lora_adapter first
+    fields: Mapping[str, Any] = field(default_factory=dict)  # further ones of each question's body
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,8 +160,8 @@ def request_bytes(path: str, body: object) -> bytes:
     return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
 
 
-def chat_request(model: str, prompt: str, max_tokens: int) -> bytes:
-    """A streamed greedy answer of exactly `max_tokens` tokens."""
+def chat_request(model: str, prompt: str, max_tokens: int, **fields: Any) -> bytes:
+    """A streamed greedy answer of exactly `max_tokens` tokens. fields: further ones of the body."""
     body = {
         "model": model,
         "messages": [{"role": "user", "content": prompt}],
@@ -169,6 +170,7 @@ def chat_request(model: str, prompt: str, max_tokens: int) -> bytes:
         "ignore_eos": True,
         "stream": True,
         "stream_options": {"include_usage": True},
+        **fields,
     }
     return request_bytes("/v1/chat/completions", body)
 
@@ -189,7 +191,7 @@ async def do(job: Job) -> Result:
 
     async def stream(client: _Client, prompts: Sequence[str]) -> None:
         for prompt in prompts:
-            await client.ask(chat_request(job.model, prompt, job.max_tokens))
+            await client.ask(chat_request(job.model, prompt, job.max_tokens, **job.fields))
             result.first_tokens.append(client.first_token)
             result.tokens += client.tokens
             result.requests += 1

@@ -11,8 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from server.engine.vllm_flags import vllm_flags
 from server.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 300
+START_SECONDS = 600
+SHOWN = 3000  # bytes of a log that an error shows: its folder goes with the run
 STOP_SECONDS = 60
 
 STOCK = ("-m", "vllm.entrypoints.launchers.api_server.entry")
@@ -97,7 +98,7 @@ def ours(settings: Mapping[str, str], *, folder: Path) -> Server:
 
 def stock(settings: Mapping[str, str], *, folder: Path, adapters: Mapping[str, Path]) -> Server:
     """vLLM's own server with the flags that ours gives to vLLM under these settings, ready."""
-    with _environment(settings):
+    with environment(settings):
         flags = vllm_flags(Settings(), device="cpu")
         kv_cache = Settings().kv_cache_gib
     port = free_port()
@@ -133,6 +134,20 @@ def call(port: int, method: str, path: str, body: object = None, *, timeout: flo
     return None
 
 
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """These variables, and no others of the project's, for as long as the block runs."""
+    touched = {key for key in os.environ if key.startswith("MANYHATS_")} | set(settings)
+    before = {key: os.environ.pop(key) for key in touched if key in os.environ}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for key in settings:
+            os.environ.pop(key, None)
+        os.environ.update(before)
+
+
 def free_port() -> int:
     """A port that nothing listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -157,33 +172,19 @@ def _start(name: str, command: list[str], told: Mapping[str, str], port: int, re
     try:
         while time.monotonic() - started < START_SECONDS:
             if process.poll() is not None:
-                raise RuntimeError(f"{name} ended with {process.returncode}; see {log}")
+                raise RuntimeError(f"{name} ended with {process.returncode}: {_end_of(log)}")
             with suppress(OSError):
                 call(port, "GET", ready, timeout=5)
                 return Server(name=name, port=port, process=process, ready_seconds=time.monotonic() - started, log=log)
             time.sleep(0.1)
-        raise RuntimeError(f"{name} was not ready after {START_SECONDS} s; see {log}")
+        raise RuntimeError(f"{name} was not ready after {START_SECONDS} s: {_end_of(log)}")
     except BaseException:
         Server(name=name, port=port, process=process, ready_seconds=0, log=log).stop()
         raise
 
 
-class _environment:  # noqa: N801  # reads as what it is where it is used
-    """Settings from these variables and no others, for as long as the block runs."""
-
-    def __init__(self, settings: Mapping[str, str]) -> None:
-        self._settings = settings
-
-    def __enter__(self) -> None:
-        self._before = {key: value for key, value in os.environ.items() if key.startswith("MANYHATS_")}
-        for key in self._before:
-            del os.environ[key]
-        os.environ.update(self._settings)
-
-    def __exit__(self, *_: object) -> None:
-        for key in self._settings:
-            del os.environ[key]
-        os.environ.update(self._before)
+def _end_of(log: Path) -> str:
+    return log.read_bytes()[-SHOWN:].decode(errors="replace")
 
 
 def _role(process: psutil.Process) -> str:

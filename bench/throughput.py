@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median, quantiles
+from typing import Any
 
 from bench.clients import Generator, Job, Result
 from bench.servers import Server
@@ -25,6 +26,7 @@ class Load:
     clients: int
     requests: int  # of each client
     max_tokens: int
+    fields: Mapping[str, Any] = field(default_factory=dict)  # further ones of each question's body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,13 @@ def measure(
         order = range(len(servers)) if number % 2 == 0 else reversed(range(len(servers)))
         for which in order:
             result = generator.run(
-                Job(port=servers[which].port, model=model, prompts=asked, max_tokens=load.max_tokens)
+                Job(
+                    port=servers[which].port,
+                    model=model,
+                    prompts=asked,
+                    max_tokens=load.max_tokens,
+                    fields=load.fields,
+                )
             )
             check(result, load)
             figures[which].tokens_per_second.append(result.tokens / result.wall)

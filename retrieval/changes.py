@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Select, select
 
 from retrieval import tables
 from retrieval.errors import StoreNotFound
-from retrieval.generations import slices
+from retrieval.generations import reading, slices
 from retrieval.ports import Store
 from retrieval.vector_store import Attributes
 from retrieval.vectors import STORED
@@ -21,7 +21,9 @@ from retrieval.vectors import STORED
 ROWS = 10_000  # vectors that are in memory twice while they are read
 
 _stores = tables.stores.c
-_STATE = (_stores.generation, _stores.oldest_generation, _stores.fingerprint, _stores.expired, _stores.expires_at)
+_STATE = tuple(
+    _stores[name] for name in ("id", "generation", "oldest_generation", "fingerprint", "expired", "expires_at")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +85,12 @@ class Changes:
 
     def state(self, store_id: str) -> StoreState | None:
         """The store's state now, or None when there is no such store; one row by its key."""
-        with self._database.read() as connection:
-            return self._state(connection, store_id)
+        return self.states([store_id]).get(store_id)
+
+    def states(self, store_ids: Sequence[str]) -> dict[str, StoreState]:
+        """Of those of the stores that there are, in one read and of one moment."""
+        with reading(self._database, store_ids) as connection:
+            return self._states(connection, store_ids)
 
     def since(
         self, store_id: str, generation: int, *, fingerprint: str | None, vectors: bool = True, texts: bool = True
@@ -94,7 +100,7 @@ class Changes:
         fingerprint: windows come only while the store's vectors are of this embedder. Raises StoreNotFound.
         """
         with self._database.read() as connection:
-            state = self._state(connection, store_id)
+            state = self._states(connection, [store_id]).get(store_id)
             if state is None:
                 raise StoreNotFound(f"no vector store has the id {store_id[:96]!r}")
             full = generation <= 0 or generation < state.oldest_generation or generation > state.generation
@@ -126,16 +132,17 @@ class Changes:
         flat = np.frombuffer(b"".join(blobs), STORED).astype(np.float32, copy=False)
         return np.array(ids, np.int64), flat.reshape(len(ids), -1) if ids else np.empty((0, 0), np.float32)
 
-    def _state(self, connection: Connection, store_id: str) -> StoreState | None:
-        row = connection.execute(select(*_STATE).where(_stores.id == store_id, ~_stores.deleted)).first()
-        if row is None:
-            return None
-        return StoreState(
-            generation=row.generation,
-            oldest_generation=row.oldest_generation,
-            fingerprint=row.fingerprint,
-            expired=row.expired or (row.expires_at is not None and row.expires_at <= self._clock()),
-        )
+    def _states(self, connection: Connection, store_ids: Sequence[str]) -> dict[str, StoreState]:
+        found: dict[str, StoreState] = {}
+        for some in slices(store_ids):
+            for row in connection.execute(select(*_STATE).where(_stores.id.in_(some), ~_stores.deleted)):
+                found[row.id] = StoreState(
+                    generation=row.generation,
+                    oldest_generation=row.oldest_generation,
+                    fingerprint=row.fingerprint,
+                    expired=row.expired or (row.expires_at is not None and row.expires_at <= self._clock()),
+                )
+        return found
 
 
 def _windows(connection: Connection, store_id: str, after: int, fingerprint: str | None, vectors: bool) -> Windows:

@@ -7,12 +7,14 @@ transaction that writes is alone anyway.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import groupby
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, delete, insert, select, update
 
 from retrieval import tables
+from retrieval.ports import Store
 
 T = TypeVar("T")
 
@@ -22,6 +24,11 @@ SLICE = 500  # values in one IN: databases bound the parameters of a statement
 def slices(values: Sequence[T], size: int = SLICE) -> Iterator[Sequence[T]]:
     """The values in pieces that one statement can take."""
     return (values[start : start + size] for start in range(0, len(values), size))
+
+
+def reading(database: Store, values: Sequence[object]) -> AbstractContextManager[Connection]:
+    """For a SELECT with these values in its IN, in as many `slices` as it takes: all of one moment."""
+    return database.look() if len(values) <= SLICE else database.read()
 
 
 def raise_generation(connection: Connection, store_id: str, **further: Any) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from sqlalchemy import RowMapping, select
 
 from retrieval import tables
-from retrieval.generations import slices
+from retrieval.generations import reading, slices
 from retrieval.passage import Passage
 from retrieval.ports import Store
 
@@ -52,8 +52,9 @@ class Passages:
         """Those of the chunks that are there now, in files and stores whose time is not over; all of one moment."""
         now = self._clock()
         found: dict[int, Passage] = {}
-        with self._database.read() as connection:
-            for some in slices([int(chunk_id) for chunk_id in chunk_ids]):  # numpy's integers are no parameters
+        wanted = [int(chunk_id) for chunk_id in chunk_ids]  # numpy's integers are no parameters
+        with reading(self._database, wanted) as connection:
+            for some in slices(wanted):
                 for row in connection.execute(_QUERY.where(_chunks.id.in_(some))).mappings():
                     if _is_there(row, now):
                         found[row["chunk_id"]] = _passage(row)

@@ -16,6 +16,10 @@ class Store(Protocol):
         """A connection whose statements all see the same moment."""
         ...
 
+    def look(self) -> AbstractContextManager[Connection]:
+        """A connection for one SELECT, which is cheaper than `read`."""
+        ...
+
     def write(self) -> AbstractContextManager[Connection]:
         """One durable transaction: committed at the end, rolled back on an exception."""
         ...

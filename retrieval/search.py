@@ -141,7 +141,7 @@ class Searcher:
         with _told():
             self._check(text, vector, options)
             question = Question(text, vector, options.ranker, self._embedder_name)
-            indexes = [self._current(store_id, options) for store_id in dict.fromkeys(store_ids)]
+            indexes = list(self._current(store_ids, options))
             if options.ranker == "rerank":
                 return self._reranked(question, indexes, options)
             return self._best(question, indexes, options, options.max_num_results, options.score_threshold)
@@ -152,14 +152,13 @@ class Searcher:
         Whatever is wrong, that search tells.
         """
         with suppress(RetrievalError), _told():
-            for store_id in dict.fromkeys(store_ids):
-                index = self._current(store_id, options)
+            for index in self._current(store_ids, options):
                 index.lexical.search(text, candidate_depth(_wanted(options)), index.selection(options.filter))
 
     def details(self, store_id: str) -> dict[str, Any]:
         """Which index answers for a store, how large it is, and its languages; raises as `search`."""
         with _told():
-            index = self._current(store_id, SearchOptions(ranker="lexical"))
+            (index,) = self._current([store_id], SearchOptions(ranker="lexical"))
             return index.details()
 
     def warm(self, store_ids: Sequence[str]) -> None:
@@ -211,9 +210,13 @@ class Searcher:
         assert options.ranker in RANKERS
         assert vector is not None or options.ranker == "lexical", f"{options.ranker} needs the question's vector"
 
-    def _current(self, store_id: str, options: SearchOptions) -> StoreIndex:
-        """A store's index as of now, or later."""
-        state = self._changes.state(store_id)
+    def _current(self, store_ids: Sequence[str], options: SearchOptions) -> Iterator[StoreIndex]:
+        """The stores' indexes as of now, or later, each once; however many there are, the database is asked once."""
+        wanted = list(dict.fromkeys(store_ids))
+        states = self._changes.states(wanted)
+        return (self._followed(store_id, states.get(store_id), options) for store_id in wanted)
+
+    def _followed(self, store_id: str, state: StoreState | None, options: SearchOptions) -> StoreIndex:
         if state is None:
             raise StoreNotFound(f"no vector store has the id {store_id!r}")
         if state.expired:

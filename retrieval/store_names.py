@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import or_, select
 
 from retrieval import tables
-from retrieval.generations import slices
+from retrieval.generations import reading, slices
 from retrieval.ports import Store
 
 _columns = tables.stores.c
@@ -34,10 +35,13 @@ class StoreNames:
 
     def find(self, id_or_name: str) -> list[StoreName]:
         """The store of that id, else all of that name, oldest first; expired ones only where no other has the name."""
-        found = self._where(_columns.id == id_or_name)
-        if not found and id_or_name:
-            found = self._where(_columns.name == id_or_name)
-        return [store for store in found if not store.expired] or found
+        return self.find_all([id_or_name])[id_or_name]
+
+    def find_all(self, ids_or_names: Iterable[str]) -> dict[str, list[StoreName]]:
+        """What `find` says of each, in one read and of one moment."""
+        asked = list(dict.fromkeys(ids_or_names))
+        there = self._named(asked)
+        return {id_or_name: _meant(id_or_name, there) for id_or_name in asked}
 
     def last_used(self, limit: int) -> list[str]:
         """Ids of the stores that were searched or changed last."""
@@ -55,9 +59,21 @@ class StoreNames:
                 found.update(connection.execute(living.where(_columns.id.in_(some))).scalars())
         return found
 
-    def _where(self, condition: ColumnElement[bool]) -> list[StoreName]:
+    def _named(self, asked: Sequence[str]) -> list[StoreName]:
+        """Every store that has one of these for its id or name, oldest first; stores without a name are never meant."""
         over = or_(_columns.expired, _columns.expires_at <= self._clock()).label("over")
-        query = select(_columns.id, _columns.owner, _columns.name, over).where(condition, ~_columns.deleted)
-        with self._database.read() as connection:
-            rows = connection.execute(query.order_by(_columns.created_at, _columns.id)).all()
-        return [StoreName(id=row.id, owner=row.owner, name=row.name, expired=bool(row.over)) for row in rows]
+        query = select(_columns.id, _columns.owner, _columns.name, over, _columns.created_at).where(~_columns.deleted)
+        rows: list[Any] = []
+        named = [one for one in asked if one]
+        with reading(self._database, named) as connection:
+            for some in slices(named):
+                rows += connection.execute(query.where(or_(_columns.id.in_(some), _columns.name.in_(some))))
+        rows.sort(key=lambda row: (row.created_at, row.id))
+        found = (StoreName(id=row.id, owner=row.owner, name=row.name, expired=bool(row.over)) for row in rows)
+        return list(dict.fromkeys(found))  # one that two slices named, by its id and by its name
+
+
+def _meant(id_or_name: str, there: Sequence[StoreName]) -> list[StoreName]:
+    found = [store for store in there if store.id == id_or_name]
+    found = found or [store for store in there if id_or_name and store.name == id_or_name]
+    return [store for store in found if not store.expired] or found

@@ -71,19 +71,18 @@ async def boot(
     *,
     extra: Sequence[str] = (),
     stage: Callable[[str], None] = lambda _: None,
-    alone: bool = True,
 ) -> Services:
     """Start everything; raises what went wrong, with nothing left running.
 
-    alone: whether no other server uses the same database and blobs. One of several puts nothing in order that others
-    may be at work on, and leaves the demo and the files of removed adapters to whoever started them all.
+    A replica puts nothing in order that others may be at work on. The demo is not its to install either: each would
+    bring back what its owner has removed.
     """
     started = time.monotonic()
     stage("starting the engine")
     database = await asyncio.to_thread(_open_database, settings)
     engine_task = asyncio.create_task(start_engine(settings, extra=extra))
     try:
-        if settings.is_demo and alone:
+        if settings.is_demo and not settings.replica:
             await asyncio.to_thread(begin_reading_documents, settings, database)
         read = await asyncio.to_thread(partial(BaseModel.read, model_folder(settings), cache=settings.base_cache_dir))
         base = replace(read, name=settings.base_name)  # as clients know it
@@ -102,17 +101,15 @@ async def boot(
             embedder=embedder,
             database=database,
             reranker=reranker,
-            alone=alone,
         )
         stage("reading the registry")
-        if alone:
-            await asyncio.to_thread(put_in_order, services)
+        await asyncio.to_thread(put_in_order, services)
         await asyncio.to_thread(ask_for_reembedding, services)
         await asyncio.to_thread(tell_of_missing_stores, services)
         stage("loading pinned adapters")
         await services.slots.follow_pins()
         await services.slots.pins_are_in()
-        if settings.is_demo and settings.ingestion and alone:
+        if settings.is_demo and settings.ingestion and not settings.replica:
             stage("reading the demo documents")
             await wait_until_searchable(demo_documents(services), settings.data_dir)
         recent = await run_in(services.storage_pool, services.store_names.last_used, WARM_STORES)
@@ -126,10 +123,10 @@ async def boot(
 
 
 def put_in_order(services: Services) -> None:
-    """Mend what the last end has left half-done and install the demo where it belongs; with no server at work."""
-    services.registry.recover(alone=not services.database.is_shared)
+    """Mend what the last end has left half-done, and install the demo where it belongs."""
+    services.registry.recover(alone=services.settings.is_alone)
     fail_interrupted(services)
-    if services.settings.is_demo:
+    if services.settings.is_demo and not services.settings.replica:
         install_demo(
             services.intake, services.assistants, services.settings.data_dir, documents=demo_documents(services)
         )
@@ -179,12 +176,10 @@ def assemble(
     database: Database,
     fingerprint: str | None = None,
     reranker: Reranker | None = None,
-    alone: bool = True,
 ) -> Services:
     """The record of services over parts that are there; opens nothing but the data directory.
 
     fingerprint: the embedder's, where it is not to be read from the model's files.
-    alone: as for `boot`.
     """
     blobs = open_blobs(settings)
     keys = Keys(database, file=settings.api_keys_file)
@@ -241,7 +236,7 @@ def assemble(
             held=settings.held_adapters,
             prompt_tuning=settings.prompt_tuning,
             first_load=None if settings.engine == "fake" else FirstLoad(engine, registry),
-            collects=alone,
+            collects=settings.is_alone,
         ),
         assistants=assistants,
         responses=Responses(database),

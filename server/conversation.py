@@ -32,6 +32,7 @@ from server.assistants import Plan
 from server.citing.responses import with_results
 from server.deadline import timed_out
 from server.errors import ApiError, to_api_error
+from server.patient_writes import write_patiently
 from server.services import Services
 from server.source_links import Link, source_links
 from server.storage.callers import Caller
@@ -220,8 +221,18 @@ async def _keep(exchange: Exchange, body: dict[str, Any], services: Services) ->
 
 
 async def _go_on(exchange: Exchange, body: dict[str, Any], services: Services) -> None:
-    await run_in(
-        services.storage_pool, services.responses.finish, exchange.response_id, status=body["status"], body=body
+    """Write down the next state: the client was told that there is an answer coming.
+
+    As long as no server takes it for interrupted. For a cancelled one no database is waited for: that is written
+    already, or the server ends.
+    """
+    await write_patiently(
+        services.storage_pool,
+        0.0 if body["status"] == "cancelled" else services.settings.longest_answer_seconds,
+        services.responses.finish,
+        exchange.response_id,
+        status=body["status"],
+        body=body,
     )
 
 

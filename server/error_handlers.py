@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.disconnect import ClientDisconnected
 from server.errors import STATUS, ApiError, encoded, internal_error, invalid_request, to_api_error
+from server.storage.errors import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,9 @@ class CatchAll:
 
 async def _answer_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError) and to_api_error(error).status >= 500:
-        logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=error)
+        # the driver's words say it all, and a database that is away may be asked thousands of times
+        trace = None if type(error) is DatabaseUnavailable else error
+        logger.error("%s %s: %s", request.method, request.url.path, error, exc_info=trace)
     return error_response(error, request.scope)
 
 

@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from functools import partial
+from functools import cache, partial
 
+from retrieval.embedding import Embedder
 from retrieval.files import Files
 from retrieval.heavy import Heavy, Stopped
 from retrieval.ingestion import Ingestion
@@ -25,6 +26,7 @@ from retrieval.vectors import Vectors
 from server.blobs import open_blobs
 from server.embedders import embedder_of
 from server.logs import configure, quiet_children
+from server.pauses import Pauses
 from server.settings import Settings, load_settings
 from server.storage import feed
 from server.storage.database import Database
@@ -33,7 +35,6 @@ from server.storage.identity import identity_of
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25  # between two looks at the queue
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0  # while the database or the disk fails
 
 
 def main() -> int:
@@ -46,8 +47,11 @@ def main() -> int:
         signal.signal(number, lambda *_: stop.set())
     with ThreadPoolExecutor(1, "heavy", initializer=_become_idle) as pool:
         heavy = Heavy(pool, stop)
+        pauses = Pauses("ingestion", logger)
+        # kept over failures: a model that is loaded again would cost more than most of them last
+        embedder = cache(partial(embedder_of, settings))
         with suppress(Stopped):
-            _keep_working(partial(_work, settings, heavy, stop), stop)
+            _keep_working(partial(_work, settings, heavy, stop, embedder, pauses), stop, pauses)
         pool.shutdown(wait=False, cancel_futures=True)
         logging.shutdown()
         os._exit(0)  # a batch that is under way in the idle thread is not waited for: its files are claimed again
@@ -67,21 +71,20 @@ def _become_idle() -> None:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
-def _keep_working(work: Callable[[], None], stop: threading.Event) -> None:
-    pause = FIRST_PAUSE_SECONDS
+def _keep_working(work: Callable[[], None], stop: threading.Event, pauses: Pauses) -> None:
     while not stop.is_set():
         try:
             work()
             return
         except Stopped:
             raise
-        except Exception:
-            logger.exception("ingestion failed; going on in %.0f s", pause)
-            stop.wait(pause)
-            pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
+        except Exception as error:  # noqa: BLE001  # it is logged where the pause is decided
+            stop.wait(pauses.after(error))
 
 
-def _work(settings: Settings, heavy: Heavy, stop: threading.Event) -> None:
+def _work(
+    settings: Settings, heavy: Heavy, stop: threading.Event, load: Callable[[], Embedder], pauses: Pauses
+) -> None:
     with closing(Database(settings.sql_url)) as database:
         database.migrate()
         queue = Queue(database, on_write=partial(feed.bump, topic="ingestion"))
@@ -92,9 +95,10 @@ def _work(settings: Settings, heavy: Heavy, stop: threading.Event) -> None:
         files = Files(database, open_blobs(settings), max_bytes=settings.max_file_bytes)
         # the model is loaded with the first work: a server without files does without it
         while not queue.is_due() and not table.all():
+            pauses.worked()
             if stop.wait(POLL_SECONDS):
                 return
-        embedder = heavy.run(partial(embedder_of, settings))
+        embedder = heavy.run(load)
         vectors = Vectors(database)
         ingestion = Ingestion(
             queue,
@@ -110,5 +114,6 @@ def _work(settings: Settings, heavy: Heavy, stop: threading.Event) -> None:
         while not stop.is_set():
             worked = ingestion.step()
             worked = reembedding.step() or worked  # batch by batch, so that new files need not wait for a whole store
+            pauses.worked()
             if not worked:
                 stop.wait(POLL_SECONDS)

@@ -110,7 +110,12 @@ def _services(settings: Settings) -> Services:
         fingerprint=None if _is_local(settings.embedder) else "",
     )
     slots = _NoSlots(
-        engine, services.registry, services.metrics, slots=settings.max_adapters, held=settings.held_adapters
+        engine,
+        services.registry,
+        services.metrics,
+        slots=settings.max_adapters,
+        held=settings.held_adapters,
+        collects=settings.is_alone,
     )
     return replace(services, authenticator=_Owner(services.keys, settings), slots=slots)
 

@@ -25,7 +25,7 @@ from server.metrics import Metrics
 logger = logging.getLogger("server.access")
 
 CLIENT_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-QUIET_PATHS = frozenset({"/health", "/ready", "/metrics"})  # asked every few seconds by machines
+QUIET_PATHS = frozenset({"/health", "/ready", "/metrics", "/metrics/routing"})  # asked every few seconds by machines
 CONSOLE = "/console/"  # two dozen files each time that somebody opens the page
 LONGEST_FIELD = 200
 MULTIPART_OVERHEAD_BYTES = 64 * 1024

@@ -14,7 +14,7 @@ from retrieval.search import Hit, SearchOptions
 from server.storage.assistant import Assistant
 from server.storage.callers import Caller
 from server.storage.errors import StorageError
-from server.store_rights import searchable_store, visible_store
+from server.store_rights import searchable_stores, visible_store
 from server.threads import run_in
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ async def _embedded(
 
 def _searchable(store_ids: Sequence[str], caller: Caller, services: Services, assistant: Assistant | None) -> list[str]:
     """Their ids, each once, in the order given."""
-    stores = (searchable_store(store_id, caller, services, assistant=assistant) for store_id in store_ids)
+    stores = searchable_stores(store_ids, caller, services, assistant=assistant)
     return list(dict.fromkeys(store.id for store in stores))
 
 
@@ -102,6 +102,10 @@ async def _failing_clearly() -> AsyncIterator[None]:
     """A search that broke is a failed search, not an empty one and not a nameless error."""
     try:
         yield
+    except SearchFailed as error:
+        if isinstance(error.__cause__, StorageError):  # which retrieval does not know, and clients are told of
+            raise error.__cause__ from error.__cause__.__cause__
+        raise
     except (RetrievalError, StorageError):
         raise
     except Exception as error:

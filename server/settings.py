@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, description="SQLAlchemy URL; SQLite in the data directory if unset.")
     blob_url: str = Field("", description="Bucket for adapters and files, s3://bucket/prefix; data directory if unset.")
     blob_cache_gib: int = Field(20, ge=1, description="Copies kept here of what lies in the bucket, GiB.")
-
+    replica: bool = Field(False, description="Whether other servers work in the same database and bucket.")
     stale_seconds: float = Field(
         60, ge=0, description="While the database is away, how long known keys and aliases still hold."
     )
@@ -157,10 +157,29 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _replicas_share(self) -> Settings:
+        """One without the others' bytes would write on all of their adapters that the files are lost."""
+        if self.replica and (self.database_url is None or not self.blob_url):
+            raise ValueError(
+                "MANYHATS_REPLICA=true needs MANYHATS_DATABASE_URL and MANYHATS_BLOB_URL, the same for all replicas"
+            )
+        return self
+
     @property
     def held_adapters(self) -> int:
         """Versions kept in memory: four per slot unless set (fewer would read the disk again at each eviction)."""
         return self.max_cpu_adapters or 4 * self.max_adapters
+
+    @property
+    def longest_answer_seconds(self) -> float:
+        """From a request to its answer's end at the most: what is older was interrupted."""
+        return self.queue_timeout_seconds + self.request_timeout_seconds + self.drain_seconds
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other server can be at work in the same database and blobs; over PostgreSQL nobody can know."""
+        return not self.replica and self.sql_url.startswith("sqlite")
 
     @property
     def is_demo(self) -> bool:

@@ -7,7 +7,7 @@ another's answers by calling a store like one of theirs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -37,13 +37,17 @@ def searchable_store(
 
     assistant: one that the caller was allowed to name. Raises StoreNotFound or StoreAmbiguous.
     """
-    found = services.store_names.find(id_or_name)
-    if assistant is not None:
-        theirs = {store.id for name in assistant.vector_store_ids for store in _assistants(name, services)}
-        given = [store for store in found if store.id in theirs]
-        if given and (id_or_name in assistant.vector_store_ids or len(given) == len(found)):
-            return _one(given, id_or_name)
-    return _one(_own(found, caller) or _shared(found, caller, services), id_or_name)
+    return searchable_stores([id_or_name], caller, services, assistant=assistant)[0]
+
+
+def searchable_stores(
+    ids_or_names: Sequence[str], caller: Caller, services: Services, *, assistant: Assistant | None = None
+) -> list[StoreName]:
+    """Each of them as `searchable_store`; however many there are, the database is asked once."""
+    theirs = () if assistant is None else assistant.vector_store_ids
+    known = services.store_names.find_all((*ids_or_names, *theirs))
+    given = {store.id for name in theirs for store in _assistants(name, known[name], services)}
+    return [_searchable(one, known[one], caller, services, theirs=theirs, given=given) for one in ids_or_names]
 
 
 def check_assistants_store(id_or_name: str, services: Services) -> None:
@@ -51,8 +55,9 @@ def check_assistants_store(id_or_name: str, services: Services) -> None:
 
     Raises StoreNotFound, StoreAmbiguous or StoreExpired.
     """
-    found = _assistants(id_or_name, services)
-    if not found and services.store_names.find(id_or_name):
+    there = services.store_names.find(id_or_name)
+    found = _assistants(id_or_name, there, services)
+    if there and not found:
         raise StoreNotFound(
             f"no administrator's vector store is called {id_or_name[:96]!r}; an assistant takes another's by its id"
         )
@@ -65,6 +70,24 @@ def visible_store(
 ) -> VectorStore:
     """The whole store, where the caller may search it; see `searchable_store`."""
     return services.stores.get(searchable_store(id_or_name, caller, services, assistant=assistant).id)
+
+
+def _searchable(
+    id_or_name: str,
+    found: Sequence[StoreName],
+    caller: Caller,
+    services: Services,
+    *,
+    theirs: Sequence[str],
+    given: Collection[str],
+) -> StoreName:
+    """Which of those that have the id or name the caller may search. theirs: as the assistant names its stores; given:
+    the ids of those that its caller is answered from.
+    """
+    among = [store for store in found if store.id in given]
+    if among and (id_or_name in theirs or len(among) == len(found)):
+        return _one(among, id_or_name)
+    return _one(_own(found, caller) or _shared(found, caller, services), id_or_name)
 
 
 def _own(found: Sequence[StoreName], caller: Caller) -> list[StoreName]:
@@ -82,8 +105,8 @@ def _shared(found: Sequence[StoreName], caller: Caller, services: Services) -> l
     return _administrators(shared, services) or shared
 
 
-def _assistants(id_or_name: str, services: Services) -> list[StoreName]:
-    found = services.store_names.find(id_or_name)
+def _assistants(id_or_name: str, found: Sequence[StoreName], services: Services) -> Sequence[StoreName]:
+    """What an id or name means that stands in an assistant."""
     return found if [store.id for store in found] == [id_or_name] else _administrators(found, services)
 
 

@@ -24,6 +24,7 @@ from adapters.training.folders import JobFolders
 from adapters.training.job import Job
 from adapters.training.jobs import Jobs
 from server.logs import configure, quiet_children
+from server.pauses import Pauses
 from server.settings import Settings, load_settings
 from server.storage import feed
 from server.storage.database import Database
@@ -33,7 +34,6 @@ from server.training_worker import Start, Worker
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25  # between two looks at the table
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0  # while the database or the disk fails
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "RAYON_NUM_THREADS")
 
 
@@ -97,19 +97,18 @@ def _work(database: Database, settings: Settings, name: str, start: Start, stop:
         folders=JobFolders(settings.training_dir),
         start=start,
         n_jobs=settings.training_jobs,
+        only_here=not settings.is_alone,
     )
     is_migrated = False
-    pause = FIRST_PAUSE_SECONDS
+    pauses = Pauses("looking after fine-tuning jobs", logger)
     while not stop.is_set():
         try:
             if not is_migrated:
                 database.migrate()
                 is_migrated = True
             worker.step()
-            pause = FIRST_PAUSE_SECONDS
+            pauses.worked()
             stop.wait(POLL_SECONDS)
-        except Exception:
-            logger.exception("looking after fine-tuning jobs failed; going on in %.0f s", pause)
-            stop.wait(pause)
-            pause = min(LONGEST_PAUSE_SECONDS, 2 * pause)
+        except Exception as error:  # noqa: BLE001  # it is logged where the pause is decided
+            stop.wait(pauses.after(error))
     worker.close()

@@ -55,13 +55,18 @@ class Worker:
         folders: JobFolders,
         start: Start,
         n_jobs: int = 1,
+        only_here: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """name: nobody else's who lives. start: begins the process of a job under a holder."""
+        """name: nobody else's who lives. start: begins the process of a job under a holder.
+
+        only_here: leave jobs alone whose data are not in `folders`: those of another data directory, over one database.
+        """
         self._jobs = jobs
         self._holders = [f"{name}-{number}" for number in range(1, n_jobs + 1)]
         self._folders = folders
         self._start = start
+        self._only_here = only_here
         self._clock = clock
         self._running: dict[str, _Running] = {}
         self._paused_until: dict[str, float] = {}
@@ -102,7 +107,7 @@ class Worker:
             del self._running[running.holder]
 
     def _claim(self, holder: str) -> None:
-        job = self._jobs.claim(holder)
+        job = self._jobs.claim(holder, among=self._folders.ready() if self._only_here else None)
         if job is None:
             return
         if job.starts > MOST_STARTS:

@@ -1,4 +1,7 @@
-"""What a running server does by itself: what has expired ends within a minute, and leftovers go every hour."""
+"""What a running server does by itself: what has expired ends within a minute, and leftovers go every hour.
+
+Where several are at work, each does it: every step is safe beside another's, and none depends on one that may be dead.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import logging
 import time
 from functools import partial
 
+from adapters.shelf import Shelf
 from retrieval.upkeep import sweep
+from server.leftovers import Leftovers
 from server.services import Services
 from server.storage import feed
 from server.threads import run_in
@@ -16,22 +21,33 @@ logger = logging.getLogger(__name__)
 
 EXPIRY_SECONDS = 30.0  # what has expired is not found from that moment on; only its rows and bytes stay so long
 SWEEP_SECONDS = 3600.0
+LEARNING_SECONDS = 30.0  # for a server to learn of a removal, and for its request's last steps
 
 
 async def keep_up(services: Services) -> None:
     """Until it is cancelled. Beside everything else, because the end of a large store takes its time."""
     sweep_at = time.monotonic()  # at once: what ran here before may have been killed
+    leftovers = leftovers_of(services)
     while True:
         try:
             await run_in(services.file_pool, end_expired, services)
-            if services.database.is_shared:  # of another server that died; its own are found at its start
+            if not services.settings.is_alone:  # of another server that died; its own are found at its start
                 await run_in(services.file_pool, fail_interrupted, services)
+                await run_in(services.file_pool, leftovers.look)
             if time.monotonic() >= sweep_at:
                 sweep_at = time.monotonic() + SWEEP_SECONDS
                 await run_in(services.file_pool, sweep_all, services)
         except Exception:
             logger.exception("what has expired could not be removed; trying again in %.0f s", EXPIRY_SECONDS)
         await asyncio.sleep(EXPIRY_SECONDS)
+
+
+def leftovers_of(services: Services) -> Leftovers:
+    """Files of removed versions, which a server that is alone deletes at once and others when nobody can need them."""
+    settings = services.settings
+    # a server that is cut off from the database still answers by the names that it knew
+    wait_seconds = settings.longest_answer_seconds + settings.stale_seconds + LEARNING_SECONDS
+    return Leftovers(services.database, Shelf(services.blobs), wait_seconds=wait_seconds)
 
 
 def end_expired(services: Services) -> None:
@@ -44,10 +60,8 @@ def end_expired(services: Services) -> None:
 
 
 def fail_interrupted(services: Services) -> None:
-    """End the responses that a dead process was making: on a shared database when none that lives can be at them."""
-    settings = services.settings
-    longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + settings.drain_seconds
-    before = time.time() - longest if services.database.is_shared else None
+    """End the responses that a dead process was making: beside other servers when none that lives can be at them."""
+    before = None if services.settings.is_alone else time.time() - services.settings.longest_answer_seconds
     if count := services.responses.fail_interrupted(before=before):
         logger.info("%d responses were interrupted", count)
 

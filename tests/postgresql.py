@@ -13,12 +13,13 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 from psycopg import sql
 
@@ -29,15 +30,14 @@ MIGRATED = "migrated"  # with all tables and no rows; a database is made as a co
 EMPTY = "template0"
 UNPRIVILEGED = "nobody"  # who it runs as when root runs the tests, which PostgreSQL refuses
 START_SECONDS = 60
-# durability is what the tests of SQLite show; here a crash of the machine loses nothing that anybody wants
 OPTIONS = {
     "listen_addresses": "",
-    "fsync": "off",
-    "full_page_writes": "off",
     "autovacuum": "off",
     "shared_buffers": "64MB",
     "max_connections": "200",
 }
+# durability is what the tests of SQLite show; here a crash of the machine loses nothing that anybody wants
+FAST = {**OPTIONS, "fsync": "off", "full_page_writes": "off"}
 MOST_BYTES = 64 * 1024**2  # of a database that is used again: what is deleted still takes its room
 _END_OTHERS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
@@ -81,11 +81,12 @@ def why_missing() -> str:
 class Server:
     """Running after `start`; databases are made with `fresh`."""
 
-    def __init__(self) -> None:
-        """Make the folder and what initdb puts there."""
+    def __init__(self, options: Mapping[str, str] = FAST) -> None:
+        """Make the folder and what initdb puts there. options: what it is started with."""
         found = binaries()
         assert found is not None
         self._binaries = found
+        self._options = options
         self._folder = Path(tempfile.mkdtemp(prefix="manyhats-pg-"))  # short: a socket's path has 107 characters
         self._account = pwd.getpwnam(UNPRIVILEGED) if os.geteuid() == 0 else None
         if self._account is not None:
@@ -100,6 +101,11 @@ class Server:
         return self._folder / "data"
 
     @property
+    def log(self) -> Path:
+        """What it says."""
+        return self._folder / "log"
+
+    @property
     def is_running(self) -> bool:
         """Whether it was started and not stopped since."""
         return self._process is not None
@@ -110,8 +116,8 @@ class Server:
 
     def start(self) -> None:
         """Return when it answers."""
-        settings = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
-        with (self._folder / "log").open("ab") as log:
+        settings = [part for name, value in self._options.items() for part in ("-c", f"{name}={value}")]
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._as_user("postgres", "-D", str(self._data), "-k", str(self._folder), *settings),
                 stdin=subprocess.DEVNULL,
@@ -121,7 +127,7 @@ class Server:
         pause = threading.Event()
         for _ in range(START_SECONDS * 20):
             if self._process.poll() is not None:
-                raise RuntimeError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}")
+                raise RuntimeError(f"PostgreSQL did not start: {self.log.read_text()[-2000:]}")
             try:
                 self._connect("postgres").close()
                 return
@@ -134,6 +140,18 @@ class Server:
         if self._process is not None:
             self._process.send_signal(_QUIT)
             self._process.wait()
+            self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes, the first one first, so that it starts none anew; `start` mends the rest."""
+        if self._process is not None:
+            processes = psutil.Process(self._process.pid).children(recursive=True)
+            self._process.kill()
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            self._process.wait()
+            psutil.wait_procs(processes)  # whoever is left would keep the memory that the next one wants
             self._process = None
 
     def close(self) -> None:

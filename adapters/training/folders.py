@@ -51,6 +51,10 @@ class JobFolders:
         """Of one job, whether it is there or not."""
         return self._root / job_id
 
+    def ready(self) -> list[str]:
+        """The ids of the jobs whose data are here."""
+        return [path.parent.name for path in self._root.glob(f"*/{TRAINING}")]
+
     def remove(self, job_id: str) -> None:
         """With all that is in it; nothing happens where there is none."""
         shutil.rmtree(self._root / job_id, ignore_errors=True)

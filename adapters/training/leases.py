@@ -7,7 +7,7 @@ by JobState, and changes nothing any more. Each method is one transaction.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 from sqlalchemy import Connection, select
@@ -48,17 +48,20 @@ class Leases:
         self._clock = clock
         self._on_write = on_write
 
-    def claim(self, holder: str, *, lease_seconds: float = LEASE_SECONDS) -> Job | None:
+    def claim(
+        self, holder: str, *, among: Collection[str] | None = None, lease_seconds: float = LEASE_SECONDS
+    ) -> Job | None:
         """The oldest job that waits or whose process has died, running and this holder's; None where there is none.
 
-        `starts` counts this start. Wishes that a dead process could not grant any more are granted on the way.
+        among: ids of jobs; no others are claimed. `starts` counts this start. Wishes that a dead process could not
+        grant any more are granted on the way.
         """
         now = self._clock()
         with self._database.read() as connection:  # looking is no reason to wait for writers
-            if connection.execute(select(_columns.id).where(ledger.free(now)).limit(1)).first() is None:
+            if connection.execute(select(_columns.id).where(ledger.free(now, among)).limit(1)).first() is None:
                 return None
         with self._database.write() as connection:
-            while (job := ledger.oldest_free(connection, now)) is not None:
+            while (job := ledger.oldest_free(connection, now, among)) is not None:
                 if job.wanted is not None:
                     self._put_down(connection, job, GRANTED[job.wanted])
                     continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -68,15 +68,18 @@ def is_held(connection: Connection, job_id: str, now: float) -> bool:
     return connection.execute(select(_jobs.id).where(_jobs.id == job_id, _jobs.lease_until > now)).first() is not None
 
 
-def free(now: float) -> ColumnElement[bool]:
-    """Jobs that somebody may begin, or go on with: queued, or running without a lease that holds."""
+def free(now: float, among: Collection[str] | None = None) -> ColumnElement[bool]:
+    """Jobs that somebody may begin, or go on with: queued, or running without a lease that holds. among: their ids."""
     lapsed = or_(_jobs.lease_until.is_(None), _jobs.lease_until <= now)
-    return or_(_jobs.status == "queued", and_(_jobs.status == "running", lapsed))
+    found = or_(_jobs.status == "queued", and_(_jobs.status == "running", lapsed))
+    return found if among is None else and_(found, _jobs.id.in_(among))
 
 
-def oldest_free(connection: Connection, now: float) -> Job | None:
-    """The first of them, locked; one that another transaction has locked is passed over."""
-    query = select(*_KEPT).where(free(now)).order_by(_jobs.created_at, _jobs.id).limit(1)
+def oldest_free(connection: Connection, now: float, among: Collection[str] | None = None) -> Job | None:
+    """The first of them, or of those with one of these ids, locked; one that another transaction has locked is passed
+    over.
+    """
+    query = select(*_KEPT).where(free(now, among)).order_by(_jobs.created_at, _jobs.id).limit(1)
     row = connection.execute(query.with_for_update(skip_locked=True)).mappings().first()
     return None if row is None else _job(row)
 

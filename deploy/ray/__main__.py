@@ -31,6 +31,9 @@ PATHS = {f"{PREFIX}{name}" for name in ("MODEL", "EMBEDDER", "RERANKER", "API_KE
 
 # nothing is sent anywhere by itself
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_worker_niceness", "0")  # who answers requests is no background job, which Ray's 15 makes it
+os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # the line of one request is not that of another
+os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # logs are kept in files
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # num_gpus: 0 does not hide the GPUs of a machine
 
 logger = logging.getLogger("manyhats.ray")

@@ -12,6 +12,7 @@ from ray.serve.schema import LoggingConfig
 from deploy.ray.ingress import Ingress
 from deploy.ray.replica import Replica
 from deploy.ray.scale import Scale
+from deploy.ray.stamp import stamp
 from deploy.ray.workers import Workers
 from server.settings import Settings
 
@@ -57,7 +58,9 @@ def build(
         graceful_shutdown_timeout_s=settings.drain_seconds + STOP_MARGIN_SECONDS,
         max_surge_percent=100 if scale.surge else 0,
         logging_config=QUIET,
-    ).bind(dict(environ), scale)
+    )
+    started_with = (scale.bind_cores, scale.cpus_per_replica, scale.vllm_args)
+    replicas = _restarted(replicas, stamp(environ, *started_with)).bind(dict(environ), *started_with)
     ingress = serve.deployment(
         Ingress,
         name="Ingress",
@@ -71,8 +74,10 @@ def build(
         max_surge_percent=100,  # costs nothing here, and there is no moment without an ingress
         logging_config=QUIET,
     )
+    # a router keeps what it was made with
+    ingress = _restarted(ingress, stamp(environ, router, kwargs, scale.max_queued_requests, scale.workers))
     if not scale.workers:
-        return ingress.bind(replicas, dict(environ), scale)
+        return ingress.bind(replicas, dict(environ))
     workers = serve.deployment(
         Workers,
         name="Workers",
@@ -82,5 +87,11 @@ def build(
         health_check_timeout_s=HEALTH_TIMEOUT_SECONDS,
         graceful_shutdown_timeout_s=STOP_MARGIN_SECONDS,
         logging_config=QUIET,
-    ).bind(dict(environ), address)
-    return ingress.bind(replicas, dict(environ), scale, workers)
+    )
+    workers = _restarted(workers, stamp(environ, address)).bind(dict(environ), address)
+    return ingress.bind(replicas, dict(environ), workers)
+
+
+def _restarted(deployment: serve.Deployment, when_other: str) -> serve.Deployment:
+    """Its processes are restarted when this word is another one; Ray by itself restarts them whenever it deploys."""
+    return deployment.options(version=when_other, _internal=True)

@@ -45,7 +45,7 @@ class ReplicaFolder:
                 continue
             for name in SHARED:
                 _link(own / name, data_dir / name)
-            told = {"data_dir": own, "database_url": SecretStr(shared_database(settings))}
+            told = {"data_dir": own, "database_url": SecretStr(shared_database(settings)), "replica": True}
             return cls(number=number, settings=settings.model_copy(update=told), lock=lock)
         raise AssertionError("numbers do not end")
 

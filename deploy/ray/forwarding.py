@@ -24,6 +24,7 @@ from server.error_handlers import error_response, is_anthropic
 from server.errors import ApiError, Dialect, sse_error
 from server.request_log import ADAPTER_PATHS, FILE_PATHS, BodyLimit, Uploads
 from server.settings import Settings
+from server.storage.errors import DatabaseUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,10 @@ class Replicas(Protocol):
 
 
 def create_ingress(settings: Settings, replicas: Replicas, version_of: Callable[[Request], str]) -> ASGIApp:
-    """The application; `version_of` says which adapter version a request is about, "" for none."""
+    """The application; `version_of` says which adapter version a request is about, "" for none.
+
+    It may raise DatabaseUnavailable, which is answered as a replica would.
+    """
     for_adapters = Uploads(
         paths=ADAPTER_PATHS, max_bytes=settings.max_adapter_bytes, setting="MANYHATS_MAX_ADAPTER_BYTES"
     )
@@ -89,7 +93,7 @@ class Forwarding:
             return
         except HTTPException as error:  # the body is over its limit
             response = error_response(ApiError(error.status_code, error.detail, code="request_too_large"), scope)
-        except ApiError as error:
+        except (ApiError, DatabaseUnavailable) as error:  # what a request means may not be known any more
             response = error_response(error, scope)
         await response(scope, receive, send)
 

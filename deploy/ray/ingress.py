@@ -17,7 +17,6 @@ from starlette.types import ASGIApp
 from deploy.ray.forwarding import create_ingress
 from deploy.ray.messages import ReplicaLost, ReplicasFull, Request, Start
 from deploy.ray.metrics import merged
-from deploy.ray.scale import Scale
 from deploy.ray.versions import Versions
 from server.logs import configure
 from server.settings import load_settings
@@ -36,7 +35,6 @@ class Ingress:
         self,
         replicas: DeploymentHandle,
         environ: Mapping[str, str],
-        scale: Scale,
         workers: DeploymentHandle | None = None,
     ) -> None:
         """Serve at once; until a replica is there, requests wait for one. The workers only belong to the whole."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from starlette.types import ASGIApp
 
 from deploy.ray.calls import call
+from deploy.ray.cores import cores_of
 from deploy.ray.folder import ReplicaFolder
 from deploy.ray.messages import Request, Start
 from deploy.ray.router import RESIDENT
-from deploy.ray.scale import Scale
 from server.agreement import follow
 from server.app import create_app
 from server.app_process import ENGINE_CHECK_SECONDS, EXIT_ENGINE_DEAD, LAST_FRAMES_SECONDS, leave
@@ -27,6 +28,7 @@ from server.upkeep import keep_up
 
 logger = logging.getLogger(__name__)
 
+BIND = "VLLM_CPU_OMP_THREADS_BIND"
 REPLICA_HEADER = b"x-manyhats-replica"
 REQUEST_ID_HEADER = b"x-request-id"  # Ray's proxy has given the request its id, and tells it
 
@@ -38,19 +40,30 @@ class EngineDown(Exception):
 class Replica:
     """The deployment that Ray multiplies."""
 
-    async def __init__(self, environ: Mapping[str, str], scale: Scale) -> None:
-        """Start the engine; Ray sends requests once this has returned. `environ` holds the MANYHATS_ settings."""
+    async def __init__(
+        self, environ: Mapping[str, str], bind_cores: Sequence[str], cpus: float, vllm_args: Sequence[str]
+    ) -> None:
+        """Start the engine; Ray sends requests once this has returned.
+
+        environ: the MANYHATS_ settings. bind_cores, cpus: see `cores_of`.
+        """
         self._folder = await asyncio.to_thread(ReplicaFolder.take, load_settings(environ))
         settings = self._folder.settings
         configure(settings)
         configure_engine(settings)
         quiet_children(settings)
-        if scale.bind_cores:
-            cores = scale.bind_cores[self._folder.number % len(scale.bind_cores)]
-            os.environ["VLLM_CPU_OMP_THREADS_BIND"] = cores
+        cores = cores_of(
+            self._folder.number,
+            bind_cores=bind_cores,
+            cpus=cpus,
+            allowed=list(os.sched_getaffinity(0)),
+            flags=(*shlex.split(settings.vllm_args), *vllm_args),
+        )
+        if cores is not None and (bind_cores or BIND not in os.environ):
+            os.environ[BIND] = cores
         self._name = str(self._folder.number).encode()
         self._arrived: Counter[bool] = Counter()  # requests for an adapter, by whether it was resident
-        self._services: Services = await boot(settings, extra=scale.vllm_args, alone=False)
+        self._services: Services = await boot(settings, extra=vllm_args)
         self._app: ASGIApp = create_app(self._services)
         self._beside = [
             asyncio.create_task(follow(self._services)),

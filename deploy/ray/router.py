@@ -1,11 +1,14 @@
 """Ray Serve's choice of a replica: its request router, told our order of preference.
 
-Ray holds the queues, asks replicas how busy they are, and takes the least busy one of the best group that has room.
+Ray holds the queues, asks replicas how busy they are, and takes the least busy one of the best group that has room; of
+several that are equally busy the first, so the order within a group is drawn anew for each request.
 What is resident where comes from `Replica.record_routing_stats`, which Ray asks every `residency_seconds`.
 """
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import Any
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
@@ -28,7 +31,7 @@ class ResidencyRouter(RequestRouter):
         """The groups of `Ranking.ranks`."""
         version = pending_request.metadata.multiplexed_model_id if pending_request is not None else ""
         if not candidate_replicas or not version:
-            return [candidate_replicas]
+            return [_shuffled(candidate_replicas)]
         by_id = {replica.replica_id: replica for replica in candidate_replicas}
         standings = {
             replica_id: Standing(
@@ -37,8 +40,13 @@ class ResidencyRouter(RequestRouter):
             )
             for replica_id, replica in by_id.items()
         }
-        return [[by_id[replica_id] for replica_id in group] for group in self._ranking.ranks(version, standings)]
+        ranks = self._ranking.ranks(version, standings)
+        return [_shuffled([by_id[replica_id] for replica_id in group]) for group in ranks]
 
     def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
         """Remember where a version goes that nobody has yet."""
         self._ranking.routed(pending_request.metadata.multiplexed_model_id, replica_id)
+
+
+def _shuffled(group: Sequence[RunningReplica]) -> list[RunningReplica]:
+    return random.sample(group, len(group))

@@ -36,11 +36,12 @@ class Scale(_Frozen):
     autoscaling: Autoscaling | None = Field(
         None, description="In place of `replicas`: let their number follow the load."
     )
-    cpus_per_replica: float = Field(1, ge=0, description="Cores that Ray reserves for a replica.")
-    gpus_per_replica: float = Field(0, ge=0, description="GPUs that Ray reserves for a replica; it sees no others.")
+    cpus_per_replica: float = Field(1.0, ge=0, description="Cores that Ray reserves for a replica.")
+    gpus_per_replica: float = Field(0.0, ge=0, description="GPUs that Ray reserves for a replica; it sees no others.")
     bind_cores: list[str] = Field(
         default_factory=list,
-        description="VLLM_CPU_OMP_THREADS_BIND by a machine's replicas, such as ['0', '1']; vLLM's choice if empty.",
+        description="VLLM_CPU_OMP_THREADS_BIND by a machine's replicas, such as ['0', '1']; "
+        "if empty, `cpus_per_replica` cores for each.",
     )
     spill_at: int = Field(32, ge=1, description="Requests on a replica from which on others may take its adapters.")
     max_ongoing_requests: int = Field(128, ge=1, description="Requests that a replica has at most; more wait.")

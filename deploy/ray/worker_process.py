@@ -1,13 +1,8 @@
-"""`python -m deploy.ray.worker_process`: ingestion and training under one supervisor, with the data directory's lock.
-
-It also does what no replica may do while others are at work: responses of replicas that died are ended, and the files
-of removed adapters are deleted once no replica can still need them.
-"""
+"""`python -m deploy.ray.worker_process`: ingestion and training, under one supervisor that has the data directory."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
@@ -34,9 +29,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def children(settings: Settings) -> list[Child]:
-    """The processes that the settings ask for, and the one that cleans up."""
-    parent = ["--parent", str(os.getpid())]
-    found = [Child(name="the upkeep", argv=[sys.executable, "-m", "deploy.ray.upkeep", *parent])]
+    """The processes that the settings ask for."""
+    found = []
     if settings.ingestion:
         found.append(ingestion_child())
     if settings.training:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from typing import Any
 
 from server.engine.base import (
@@ -63,6 +63,7 @@ class FakeEngine:
         self.load_gate = asyncio.Event()
         self.load_gate.set()
         self.broken_loads: set[str] = set()
+        self.measured = b""  # its own metrics, whatever is asked for
 
     async def answer(self, call: Call) -> Answer:
         if self.dead:
@@ -143,8 +144,8 @@ class FakeEngine:
     def alive(self) -> bool:
         return not self.dead
 
-    def metrics(self) -> bytes:
-        return b""
+    def metrics(self, names: Collection[str] | None = None) -> bytes:
+        return self.measured
 
     async def close(self) -> None:
         self.dead = True

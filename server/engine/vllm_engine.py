@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Sequence
 from contextlib import aclosing, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import SimpleNamespace
@@ -241,8 +241,9 @@ class VllmEngine:
     def alive(self) -> bool:
         return not self._client.errored
 
-    def metrics(self) -> bytes:
-        return generate_latest(get_prometheus_registry())
+    def metrics(self, names: Collection[str] | None = None) -> bytes:
+        registry = get_prometheus_registry()
+        return generate_latest(registry if names is None else registry.restricted_registry(names))
 
     async def close(self) -> None:
         await asyncio.to_thread(self._client.shutdown)

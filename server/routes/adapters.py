@@ -15,10 +15,12 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from adapters.adapter import Adapter, Version
 from adapters.errors import AdapterError
 from adapters.mix import USUAL_DENSITY, Method
+from adapters.registry import FETCHING_SECONDS
 from server.answering import read_as, read_body
 from server.auth import require_admin
 from server.errors import ApiError, invalid_request
 from server.intake import MixOrder, Order, from_nothing, from_source, from_upload, is_remote
+from server.patient_writes import write_patiently
 from server.services import CallerDep, Services, ServicesDep
 from server.threads import run_in
 
@@ -221,10 +223,15 @@ async def _take_later(services: Services, order: Order) -> None:
     except asyncio.CancelledError:
         raise
     except AdapterError as error:
-        await run_in(services.storage_pool, services.registry.fail, order.name, str(error))
+        await _fail(services, order, str(error))
     except Exception:
-        await run_in(services.storage_pool, services.registry.fail, order.name, "the server failed; its log says why")
+        await _fail(services, order, "the server failed; its log says why")
         raise
+
+
+async def _fail(services: Services, order: Order, reason: str) -> None:
+    """Its status says so, also when the database was away: the client was told to look there, and the name is taken."""
+    await write_patiently(services.storage_pool, FETCHING_SECONDS, services.registry.fail, order.name, reason)
 
 
 def _order(wanted: NewAdapter, name: str | None, *, source: str, stage: Any) -> Order:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
@@ -11,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from adapters.names import SHORT_DIGITS
 from server.metrics import CONTENT_TYPE
 from server.retrieval_metrics import read_figures
+from server.routing_metrics import render as routing_metrics_text
 from server.services import Services, ServicesDep, get_caller
 from server.storage.errors import StorageError
 from server.threads import run_in
@@ -48,6 +50,14 @@ async def metrics(request: Request, services: ServicesDep) -> Response:
     await _look_at_the_database(services)
     text = services.metrics.render(services.engine.metrics(), _public_id)
     return Response(text, media_type=CONTENT_TYPE)
+
+
+@router.get("/metrics/routing")
+async def routing_metrics(request: Request, services: ServicesDep) -> Response:
+    """Prometheus text for a router in front of several servers: what is in memory here, and how much waits."""
+    if not services.settings.metrics_open:
+        await get_caller(request, services)
+    return Response(routing_metrics_text(services, time.time()), media_type=CONTENT_TYPE)
 
 
 async def _look_at_the_database(services: Services) -> None:

@@ -141,7 +141,7 @@ class Assistants:
     def refresh(self) -> None:
         """Read the table again."""
         with self._refreshing:
-            with self._database.read() as connection:
+            with self._database.look() as connection:
                 stored = [_assistant(row) for row in connection.execute(sa.select(assistants)).mappings()]
             every = sorted([*stored, *self._from_file], key=lambda one: (one.created_at, one.id))
             by_id = {one.id: one for one in every}

@@ -50,7 +50,7 @@ class Feed:
 
     def generations(self) -> dict[str, int]:
         """Each topic that ever changed, with the number of its changes; one read of a few rows."""
-        with self._database.read() as connection:
+        with self._database.look() as connection:
             rows = connection.execute(sa.select(feed.c.topic, feed.c.generation))
             return {row.topic: row.generation for row in rows}
 

@@ -158,7 +158,7 @@ class Keys:
     def refresh(self) -> None:
         """Read the table again."""
         with self._refreshing:
-            with self._database.read() as connection:
+            with self._database.look() as connection:
                 stored = [_key(row) for row in connection.execute(sa.select(api_keys)).mappings()]
             # A key that the database knows is what the database says, or a revoked one would live on in the file.
             self._known = self._from_file | {key.sha256: key for key in stored}

@@ -91,15 +91,16 @@ class SharedBlobs:
         check_key(key)
         uploaded = self._prepared.pop(folder, None)
         mine = uploaded or Manifest.of(folder, key)
-        for _ in range(ROUNDS):
-            there = self._standing(key)
+        for number in range(ROUNDS):
+            # what was prepared was not there then; whether it is by now, the write's condition says
+            there = None if number == 0 and uploaded is not None else self._standing(key)
             if there is None:
                 if uploaded is None:
                     self._upload(folder, mine)
                     uploaded = mine
                 created = self._objects.create(_manifest_name(key), mine.content)
                 # an answer that was lost on its way was asked for again, and then it was ourselves who were first
-                there = mine if created else self._read(key)
+                there = mine if created else self._standing(key)
                 if there is None:
                     continue
             if uploaded is not None and there.upload != mine.upload:

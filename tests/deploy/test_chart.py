@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
+from server.metrics import Metrics
 from server.serve import STOP_MARGIN_SECONDS
-from server.settings import Settings, setting_names
+from server.settings import Settings, load_settings, setting_names
 from server.supervisor import Patience
 from tests.deploy.dockerfile import stages
 from tests.deploy.tools import ROOT, run, tool
@@ -20,6 +22,8 @@ CHART = ROOT / "deploy" / "kubernetes" / "manyhats"
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 OLDEST, NEWEST = "1.27", "1.34"
 KEYS = "--set=apiKeys.existingSecret=keys"
+SHARED = ("--set=database.existingSecret=database", "--set=settings.MANYHATS_BLOB_URL=s3://bucket")
+REPLICAS, AUTOSCALING = "--set=replicas=2", "--set=autoscaling.enabled=true"
 EVERYTHING = (
     KEYS,
     "--set=database.existingSecret=database,gpu.enabled=true,gpu.runtimeClassName=nvidia,image.repository=r.example/m",
@@ -72,7 +76,9 @@ def test_helm_lint() -> None:
 
 
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
-@pytest.mark.parametrize("values", [(KEYS,), EVERYTHING], ids=["as it is", "everything"])
+@pytest.mark.parametrize(
+    "values", [(KEYS,), EVERYTHING, (KEYS, *SHARED, AUTOSCALING)], ids=["as it is", "everything", "autoscaling"]
+)
 def test_kubernetes_takes_it(values: tuple[str, ...], version: str, tmp_path: Path) -> None:
     foreign = ("ServiceMonitor", "PrometheusRule")  # Prometheus Operator's own
     objects = [one for one in render(*values).values() if one["kind"] not in foreign]
@@ -99,7 +105,8 @@ def test_a_wrong_setting_is_refused_before_a_pod_is(value: str) -> None:
 
 
 def test_settings_are_the_servers_but_for_those_that_the_chart_sets() -> None:
-    ours = {name for name in variables("--set-string=assistants=x") if name.startswith("MANYHATS_")}
+    ours = {name for name in variables("--set-string=assistants=x", *SHARED, REPLICAS) if name.startswith("MANYHATS_")}
+    ours.remove("MANYHATS_BLOB_URL")  # of SHARED
     allowed = SCHEMA["properties"]["settings"]["propertyNames"]["enum"]
     secret = {"MANYHATS_DATABASE_URL", "MANYHATS_VECTOR_TOKEN"}  # of a Secret: by `database` and `envFrom`
     assert allowed == sorted(set(setting_names()) - ours - secret)
@@ -116,10 +123,38 @@ def test_a_service_called_manyhats_does_not_become_a_setting() -> None:
     assert pod()["enableServiceLinks"] is False
 
 
-def test_one_replica_and_nothing_that_makes_more() -> None:
+def test_one_server_is_alone_and_nothing_makes_more() -> None:
     objects = render(*EVERYTHING)
     assert objects["StatefulSet/r-manyhats"]["spec"]["replicas"] == 1
     assert not [name for name in objects if name.startswith("HorizontalPodAutoscaler")]
+    assert "MANYHATS_REPLICA" not in variables(*SHARED)
+
+
+@pytest.mark.parametrize("several", [REPLICAS, AUTOSCALING])
+def test_several_servers_know_of_each_other_and_share_rows_and_bytes(several: str) -> None:
+    given = variables(*SHARED, several)
+    assert given["MANYHATS_REPLICA"] == "true"
+    environ = {name: value for name, value in given.items() if name.startswith("MANYHATS_") and value is not None}
+    assert load_settings({**environ, "MANYHATS_DATABASE_URL": "postgresql+psycopg://u@h/d"}).replica
+    spec = render(KEYS, *SHARED, several)["StatefulSet/r-manyhats"]["spec"]
+    assert spec["volumeClaimTemplates"][0]["metadata"]["name"] == "data", "each has a data directory of its own"
+
+
+@pytest.mark.parametrize("several", [REPLICAS, AUTOSCALING])
+@pytest.mark.parametrize("shared", range(2))
+def test_several_servers_without_the_same_rows_or_bytes_are_refused(several: str, shared: int) -> None:
+    told = run(tool("helm"), "template", "r", CHART, KEYS, SHARED[shared], several, fails=True)
+    assert "is required for several servers" in told
+
+
+def test_the_number_of_servers_is_the_autoscalers_where_there_is_one() -> None:
+    objects = render(KEYS, *SHARED, AUTOSCALING)
+    assert "replicas" not in objects["StatefulSet/r-manyhats"]["spec"]  # else each upgrade would set it back
+    scaler = objects["HorizontalPodAutoscaler/r-manyhats"]["spec"]
+    assert scaler["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "r-manyhats"}
+    (metric,) = scaler["metrics"]
+    shown = generate_latest(Metrics(Settings()).registry).decode()
+    assert f"# TYPE {metric['pods']['metric']['name']} gauge" in shown
 
 
 def test_a_start_of_the_api_process_kills_no_pod() -> None:

@@ -201,11 +201,21 @@ def test_compose_is_of_its_schema(name: str) -> None:
 
 
 def test_compose_sets_what_is_a_setting_and_empty_ones_count_as_unset() -> None:
-    given = COMPOSE["services"]["manyhats"]["environment"]
-    assert set(given) <= set(setting_names())
+    given = {name for name in COMPOSE["services"]["manyhats"]["environment"] if not name.startswith("AWS_")}
+    assert given <= set(setting_names())
     for path in DOCKER.rglob("*.yaml"):
         named = re.findall(r"\bMANYHATS_[A-Z_]+\b", path.read_text())
         assert set(named) <= {*setting_names(), "MANYHATS_IMAGE_TAG", "MANYHATS_PUBLISHED_PORT"}
+
+
+def test_compose_passes_on_what_a_bucket_needs() -> None:
+    given = COMPOSE["services"]["manyhats"]["environment"]
+    assert given["MANYHATS_BLOB_URL"] == "${MANYHATS_BLOB_URL:-}"
+    documented = set(re.findall(r"\bAWS_[A-Z_]+\b", (ROOT / "docs" / "object-store.md").read_text()))
+    assert documented
+    assert documented <= given.keys()
+    # an empty one is not an unset one to the library: it refuses some, and takes others for credentials
+    assert {value for name, value in given.items() if name.startswith("AWS_")} == {None}
 
 
 def test_compose_mounts_what_the_image_writes() -> None:

@@ -10,6 +10,8 @@ import httpx2
 import openai
 import pytest
 
+from tests.server.picker import Seen
+
 DEMO_ADAPTERS = {"pirate", "shout", "portugues", "json"}
 ASK: Any = [{"role": "user", "content": "Hello!"}]
 
@@ -117,3 +119,18 @@ def test_the_engine_s_adapter_series_has_public_names(client: openai.OpenAI, htt
             if series:
                 break
     assert f'running_lora_adapters="{version}"' in series[0]
+
+
+def test_a_router_finds_the_adapter_by_the_name_that_clients_send(client: openai.OpenAI, http: httpx2.Client) -> None:
+    client.chat.completions.create(model="pirate", messages=ASK, max_tokens=2)
+    text = http.get("/metrics/routing").text
+    page = Seen.of(text)
+    version = client.models.retrieve("pirate").model_dump()["version"]
+    for name in ("demo", "pirate", version):
+        assert page.place(name) == "there"
+    assert page.place("nobody") in ("room", "full")
+    assert 0 <= page.cache <= 1
+    # numbers, or a router counts an error at each reading
+    assert re.search(r'(?m)^vllm:cache_config_info\{.*num_gpu_blocks="\d+"', text)
+    assert "_created" not in text
+    assert len(text) < 10_000

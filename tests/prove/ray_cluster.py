@@ -19,11 +19,12 @@ from pathlib import Path
 import httpx2
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from server import probe
 from server.listening import claim_port
 
-START_SECONDS = 420
+START_SECONDS = 900  # a machine may be busy with other things
 REPLICA = "ray::ServeReplica:manyhats:Replica"
 
 
@@ -56,13 +57,20 @@ class Cluster:
 
     def routed(self) -> Counter[bool]:
         """Requests for adapters so far, by whether the adapter was resident where they came."""
-        text = httpx2.get(f"{self.address}/metrics", timeout=30).raise_for_status().text
         counts: Counter[bool] = Counter()
-        for family in text_string_to_metric_families(text):
-            if family.name == "manyhats_routed_requests":
-                for sample in family.samples:
-                    counts[sample.labels["resident"] == "true"] += int(sample.value)
+        for sample in self.samples("manyhats_routed_requests_total"):
+            counts[sample.labels["resident"] == "true"] += int(sample.value)
         return counts
+
+    def running(self) -> float:
+        """Generations under way or in line, on all replicas."""
+        return sum(float(sample.value) for sample in self.samples("manyhats_requests_running"))
+
+    def samples(self, name: str) -> list[Sample]:
+        """Of one metric, on all replicas."""
+        text = httpx2.get(f"{self.address}/metrics", timeout=30).raise_for_status().text
+        families = text_string_to_metric_families(text)
+        return [sample for family in families for sample in family.samples if sample.name == name]
 
     def answering(self) -> set[str]:
         """Replicas that Ray sends requests to, by number."""
@@ -81,6 +89,14 @@ class Cluster:
             assert time.monotonic() - started < seconds, f"{self.answering()} answer after {seconds} s: {self.tail()}"
             time.sleep(0.2)
         return time.monotonic() - started
+
+    def settle(self, replicas: int, seconds: float = START_SECONDS) -> None:
+        """Until there are just so many, and all of them answer."""
+        deadline = time.monotonic() + seconds
+        while not len(self.replicas()) == replicas == len(self.answering()):
+            assert self.process.poll() is None, f"the server ended: {self.tail()}"
+            assert time.monotonic() < deadline, f"{self.replicas()} after {seconds} s: {self.tail()}"
+            time.sleep(0.5)
 
     def tail(self) -> str:
         """The end of the log."""
@@ -138,13 +154,27 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 class Outcome:
     """One streamed request, as its client saw it. Times are monotonic seconds."""
 
+    model: str
     began: float
     first_frame: float | None
     ended: float
     replica: str  # number of who answered, "" for nobody
     error: str  # "" for an answer that came to its end
     in_band: bool  # whether the error stood in a stream that had begun
-    frames: int
+    frames: tuple[str, ...] = field(repr=False)  # the data of each, as it came
+
+    @property
+    def text(self) -> str:
+        """What the answer says, put together."""
+        chunks = [json.loads(frame) for frame in self.frames if frame.startswith("{")]
+        choices = [choice for chunk in chunks for choice in chunk.get("choices", ())]
+        return "".join(choice["delta"].get("content") or "" for choice in choices)
+
+    @property
+    def tokens(self) -> int:
+        """Of the answer; 0 for one that was cut off."""
+        told = [json.loads(frame).get("usage") for frame in self.frames if '"usage"' in frame]
+        return sum(usage["completion_tokens"] for usage in told if usage)
 
 
 @dataclass(slots=True)
@@ -175,43 +205,49 @@ class Load:
         chance = random.Random(number)
         with httpx2.Client(timeout=180) as http:
             while not self.stopped.is_set():
-                self.outcomes.append(self._ask(http, chance.choice(self.models)))
+                self.outcomes.append(ask(http, self.address, chance.choice(self.models), max_tokens=self.max_tokens))
 
-    def _ask(self, http: httpx2.Client, model: str) -> Outcome:
-        body = {
-            "model": model,
-            "stream": True,
-            "max_tokens": self.max_tokens,
-            "messages": [{"role": "user", "content": "Tell me of the sea."}],
-        }
-        began = time.monotonic()
-        first: float | None = None
-        replica, error, frames, ended = "", "", 0, False
-        try:
-            with http.stream("POST", f"{self.address}/v1/chat/completions", json=body) as answer:
-                replica = answer.headers.get("x-manyhats-replica", "")
-                if answer.status_code != 200:
-                    error = f"{answer.status_code} {answer.read()[:300]!r}"
-                else:
-                    for line in answer.iter_lines():
-                        if not line.startswith("data: "):
-                            continue
-                        first = first or time.monotonic()
-                        frames += 1
-                        if line == "data: [DONE]":
-                            ended = True
-                        elif '"error"' in line:
-                            error = line
-        except httpx2.HTTPError as broken:
-            error = f"connection: {broken!r}"
-        if not ended and not error:
-            error = "the stream ended without its end"
-        return Outcome(
-            began=began,
-            first_frame=first,
-            ended=time.monotonic(),
-            replica=replica,
-            error=error,
-            in_band=bool(first) and error.startswith("data: "),
-            frames=frames,
-        )
+
+def ask(http: httpx2.Client, address: str, model: str, **more: object) -> Outcome:
+    """One greedy answer, streamed; `more` goes into the request's body."""
+    body = {
+        "model": model,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0,
+        "messages": [{"role": "user", "content": "Tell me of the sea."}],
+        **more,
+    }
+    began = time.monotonic()
+    first: float | None = None
+    replica, error, ended = "", "", False
+    frames: list[str] = []
+    try:
+        with http.stream("POST", f"{address}/v1/chat/completions", json=body) as answer:
+            replica = answer.headers.get("x-manyhats-replica", "")
+            if answer.status_code != 200:
+                error = f"{answer.status_code} {answer.read()[:300]!r}"
+            else:
+                for line in answer.iter_lines():
+                    if not line.startswith("data: "):
+                        continue
+                    first = first or time.monotonic()
+                    frames.append(line.removeprefix("data: "))
+                    if line == "data: [DONE]":
+                        ended = True
+                    elif '"error"' in line:
+                        error = line
+    except httpx2.HTTPError as broken:
+        error = f"connection: {broken!r}"
+    if not ended and not error:
+        error = "the stream ended without its end"
+    return Outcome(
+        model=model,
+        began=began,
+        first_frame=first,
+        ended=time.monotonic(),
+        replica=replica,
+        error=error,
+        in_band=bool(first) and error.startswith("data: "),
+        frames=tuple(frames),
+    )

@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from retrieval.changes import Delta
 from retrieval.errors import StoreNotFound
@@ -57,6 +58,18 @@ def test_an_empty_store(shelf: Shelf, store: VectorStore) -> None:
     assert shelf.changes.state("vs_none") is None
     with pytest.raises(StoreNotFound):
         shelf.changes.since("vs_none", 0, fingerprint=None)
+
+
+def test_the_states_of_several_stores_are_of_one_moment(shelf: Shelf, store: VectorStore) -> None:
+    other = shelf.stores.create("ana")
+    shelf.attached(other.id, ["one"])
+    said: list[str] = []
+    sa.event.listen(shelf.database._engine, "before_cursor_execute", lambda _c, _k, what, *_: said.append(what))
+    states = shelf.changes.states([other.id, store.id, "vs_none"])
+    assert len([what for what in said if what.startswith("SELECT")]) == 1
+    assert states == {one: shelf.changes.state(one) for one in (store.id, other.id)}
+    assert states[other.id].generation > states[store.id].generation == 0
+    assert shelf.changes.states([]) == {}
 
 
 def test_only_what_is_new(shelf: Shelf, store: VectorStore) -> None:

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from retrieval import tables
+from retrieval.store_names import StoreNames
 from tests.databases import only_sqlite
 from tests.retrieval.shelf import FINGERPRINT, Shelf
 
@@ -18,8 +19,8 @@ TABLES = {table.name for table in tables.metadata.tables.values()}
 
 
 def search(shelf: Shelf, store_id: str) -> None:
-    state = shelf.changes.state(store_id)
-    assert state
+    state = shelf.changes.states([store_id, "vs_other"])[store_id]
+    StoreNames(shelf.database).find_all([store_id, "docs", "other"])
     shelf.stores.touch(store_id)
     shelf.stores.get(store_id)
     shelf.changes.since(store_id, state.generation - 1, fingerprint=FINGERPRINT)

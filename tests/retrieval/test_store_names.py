@@ -4,6 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from retrieval.figures import count_store_files, count_stores
+from retrieval.generations import SLICE
 from retrieval.store_names import StoreNames
 from retrieval.vector_store import FileCounts
 from tests.retrieval.shelf import Shelf
@@ -61,6 +62,31 @@ def test_a_lookup_is_one_statement_by_an_index_whatever_the_store_holds(shelf: S
     selects = [what for what in said if what.startswith("SELECT")]
     assert len(selects) == 1
     assert "vector_store_files" not in selects[0]
+
+
+def test_several_lookups_are_one_statement_and_each_means_what_it_means_alone(shelf: Shelf, names: StoreNames) -> None:
+    first = shelf.stores.create("ana", name="docs")
+    shelf.clock.now += 1
+    second = shelf.stores.create("ben", name="docs")
+    third = shelf.stores.create("ben", name=first.id)  # as anybody may call a store
+    shelf.stores.create("ana")
+    asked = ["docs", first.id, second.id, third.id, "none", ""]
+    alone = {one: names.find(one) for one in asked}
+    said: list[str] = []
+    sa.event.listen(shelf.database._engine, "before_cursor_execute", lambda _c, _k, what, *_: said.append(what))
+    assert names.find_all(asked) == alone
+    assert len([what for what in said if what.startswith("SELECT")]) == 1
+    assert [store.id for store in alone["docs"]] == [first.id, second.id]
+    assert [store.id for store in alone[first.id]] == [first.id]  # an id is never another's name
+    assert alone["none"] == alone[""] == []
+    assert names.find_all([]) == {}
+
+
+def test_more_lookups_than_one_statement_takes(shelf: Shelf, names: StoreNames) -> None:
+    store = shelf.stores.create("ana", name="docs")
+    far = [store.id, *(f"none-{number}" for number in range(SLICE)), "docs"]  # in two statements
+    found = names.find_all(far)
+    assert [one.id for one in found["docs"]] == [one.id for one in found[store.id]] == [store.id]
 
 
 def test_last_used_and_living(shelf: Shelf, names: StoreNames) -> None:

@@ -42,8 +42,8 @@ async def start(
     monkeypatch.setattr(boot, "embedder_of", lambda settings: embedder)
     monkeypatch.setattr(BaseModel, "read", lambda path, cache: base)
 
-    async def start(*, alone: bool = True, **changes: Any) -> Services:
-        services = await boot.boot(settings.model_copy(update=changes), alone=alone)
+    async def start(**changes: Any) -> Services:
+        services = await boot.boot(settings.model_copy(update=changes))
         started.append(services)
         return services
 
@@ -186,21 +186,29 @@ async def test_what_was_being_answered_when_the_process_died_has_failed(start: C
 async def test_one_of_several_leaves_alone_what_others_may_be_at_work_on(
     start: Callable[..., Any], make_adapter: Make
 ) -> None:
+    import time
+
     from server.auth import LOCAL
     from server.intake import Order, from_source
     from server.storage.responses import StoredResponse
 
     services = await start()
     version, _ = services.intake.take(Order(name="legal", source="test", stage=from_source(str(make_adapter()))))
+    removed, _ = services.intake.take(Order(name="old", source="test", stage=from_source(str(make_adapter(seed=1)))))
+    gone = services.registry.path(removed)
+    services.registry.remove("old")
     services.registry.begin("far", "hf://org/far")
-    row = StoredResponse(
-        id="resp_1", owner="ann", status="in_progress", model="mine", created_at=1.0, expires_at=9e9,
-        body={"id": "resp_1", "status": "in_progress"}, input_items=(), background=True,
-    )  # fmt: skip  # as above
-    services.responses.save(row)
-    other = await start(alone=False)
+    for name, created_at in (("resp_dead", 1.0), ("resp_1", time.time())):
+        row = StoredResponse(
+            id=name, owner="ann", status="in_progress", model="mine", created_at=created_at, expires_at=9e9,
+            body={"id": name, "status": "in_progress"}, input_items=(), background=True,
+        )  # fmt: skip  # as above
+        services.responses.save(row)
+    other = await start(replica=True)
     assert [adapter.name for adapter in other.registry.list()] == ["far", "legal"]
+    assert gone.is_dir()
     assert other.responses.load("resp_1", LOCAL).status == "in_progress"
+    assert other.responses.load("resp_dead", LOCAL).status == "failed"  # so old that nobody can be at it
     folder = other.registry.path(version)
     await other.slots.retire(other.registry.remove("legal"))
     assert folder.is_dir()  # an answer of the first one may still be made from it

@@ -11,10 +11,13 @@ import httpx2
 import pytest
 
 from retrieval.errors import SearchFailed
+from server import patient_writes
 from server.auth import LOCAL
 from server.engine.fake import FakeEngine
 from server.services import Services
+from server.storage.errors import DatabaseUnavailable
 from tests.server.citing.answers import objects
+from tests.server.test_patient_writes import absent
 
 Add = Callable[..., Any]
 
@@ -156,3 +159,34 @@ async def test_without_retrieval_a_response_is_the_engine_s_own(http: httpx2.Asy
     assert [item["type"] for item in made["output"]] == ["message"]
     assert "retrieval" not in made
     assert (await http.get(f"/v1/responses/{made['id']}")).json() == made
+
+
+async def test_a_background_response_outlasts_the_database_s_absence(
+    services: Services, http: httpx2.AsyncClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patient_writes, "AGAIN_SECONDS", 0.0)
+    finish = services.responses.finish
+    for status in ("in_progress", "completed"):  # gone when it begins, and again when it has ended
+        engine.gate.clear()
+        monkeypatch.setattr(services.responses, "finish", absent(3, DatabaseUnavailable("gone"), finish))
+        made = (await http.post("/v1/responses", json={"model": "demo", "input": "hi", "background": True})).json()
+        await engine.asked.wait()
+        engine.asked.clear()
+        if status == "completed":
+            monkeypatch.setattr(services.responses, "finish", absent(3, DatabaseUnavailable("gone"), finish))
+        engine.gate.set()
+        await services.background.wait(made["id"])
+        kept = (await http.get(f"/v1/responses/{made['id']}")).json()
+        assert (kept["status"], kept["error"]) == ("completed", None)
+
+
+async def test_a_server_that_ends_while_the_database_is_away_does_not_wait_for_it(
+    services: Services, http: httpx2.AsyncClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.gate.clear()
+    made = (await http.post("/v1/responses", json={"model": "demo", "input": "hi", "background": True})).json()
+    await engine.asked.wait()
+    monkeypatch.setattr(services.responses, "finish", absent(1000, DatabaseUnavailable("gone")))
+    async with asyncio.timeout(10):
+        await services.background.drain(0)
+    assert (await http.get(f"/v1/responses/{made['id']}")).json()["status"] == "in_progress"  # the next start ends it

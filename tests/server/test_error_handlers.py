@@ -13,6 +13,7 @@ from adapters.errors import NameTaken
 from server.disconnect import ClientDisconnected
 from server.error_handlers import install
 from server.errors import ApiError
+from server.storage.errors import DatabaseUnavailable
 
 
 class Body(BaseModel):
@@ -40,6 +41,10 @@ def broken_app() -> FastAPI:
     @app.post("/v1/taken")
     async def taken() -> None:
         raise NameTaken("'legal' is taken")
+
+    @app.post("/v1/away")
+    async def away() -> None:
+        raise DatabaseUnavailable("connection refused")
 
     @app.post("/v1/gone")
     async def gone() -> None:
@@ -154,6 +159,18 @@ async def test_a_crash_is_500_without_and_logged_with_its_traceback(
     assert "hunter2" not in answer.text
     assert answer.json()["error"]["code"] == "internal_error"
     assert "hunter2" in caplog.text
+
+
+async def test_a_database_that_is_away_is_one_line_of_the_log_each_time(
+    client: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        answer = await client.post("/v1/away")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+    assert "connection refused" not in answer.text
+    assert [(one.getMessage(), one.exc_info) for one in caplog.records if one.name == "server.error_handlers"] == [
+        ("POST /v1/away: connection refused", None)
+    ]
 
 
 async def test_a_crash_within_a_stream_breaks_the_connection(client: httpx2.AsyncClient) -> None:

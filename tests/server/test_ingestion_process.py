@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,8 +19,11 @@ import pytest
 from retrieval.attachments import Attachments
 from retrieval.files import Files
 from retrieval.stores import Stores
+from server.ingestion_process import _keep_working
+from server.pauses import Pauses
 from server.storage.blobs import LocalBlobs
 from server.storage.database import Database
+from server.storage.errors import DatabaseUnavailable
 
 LONG_SECONDS = 400  # what is idle gets little of a busy machine; a test that waits so long has failed
 
@@ -132,3 +137,19 @@ def test_a_killed_process_s_work_is_taken_up_at_once(owner: Owner, start: Callab
     process = start()
     until(lambda: owner.attachments.get(owner.store_id, file_id).chunks_done > done, process)
     assert time.monotonic() - began < 55  # it does not wait for the dead one's lease of a minute
+
+
+def test_a_database_that_is_away_is_looked_for_every_second() -> None:
+    waits: list[float] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0.0)
+            return False
+
+    def work() -> None:
+        if len(waits) < 20:
+            raise DatabaseUnavailable("gone")
+
+    _keep_working(work, Stop(), Pauses("ingestion", logging.getLogger("manyhats.tests")))
+    assert waits == [1.0] * 20

@@ -16,9 +16,12 @@ import pytest
 
 from adapters import remote
 from adapters.errors import AdapterNotFound, NameTaken, SourceRefused, SourceTooLarge
+from server import patient_writes
 from server.intake import Order, from_source, from_upload, is_remote
 from server.services import Services
 from server.settings import Settings
+from server.storage.errors import DatabaseUnavailable
+from tests.server.test_patient_writes import absent
 
 Make = Callable[..., Path]
 HOST = "https://models.example"
@@ -122,3 +125,19 @@ async def test_hosts_that_do_not_answer_hold_up_no_upload(
     answering.set()
     await asyncio.gather(*(services.background.wait(f"adapter far-{i}") for i in range(6)))
     assert {services.registry.get(f"far-{i}").status for i in range(6)} == {"failed"}
+
+
+async def test_a_fetch_that_failed_while_the_database_was_away_says_so_when_it_is_back(
+    services: Services, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(url: str, into: Path, max_bytes: int) -> None:
+        raise FileNotFoundError(url)
+
+    monkeypatch.setattr(remote, "fetch", fetch)
+    monkeypatch.setattr(patient_writes, "AGAIN_SECONDS", 0.0)
+    gone = absent(3, DatabaseUnavailable("gone"), services.registry.fail)
+    monkeypatch.setattr(services.registry, "fail", gone)
+    begun = await http.post("/v1/adapters", json={"name": "far", "source": f"{HOST}/far"})
+    assert begun.status_code == 202
+    await services.background.wait("adapter far")
+    assert services.registry.get("far").status == "failed"  # and its name is not taken for ever

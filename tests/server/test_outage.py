@@ -1,4 +1,4 @@
-"""PostgreSQL ends under a running server, and comes back."""
+"""PostgreSQL is killed under a running server, and comes back."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_known_names_hold_for_a_while_and_everything_comes_back(
         assistant["tool_resources"] = {"file_search": {"vector_store_ids": [store]}}
         assert (await server.http.post("/v1/assistants", json=assistant)).status_code == 200
 
-        postgresql.stop()
+        postgresql.kill()
         await _chat_goes_on(server)
         for answer in await _what_needs_the_database(server, store):
             assert (answer.status_code, answer.json()["error"]["type"]) == (503, "server_error"), answer.text

@@ -153,6 +153,18 @@ async def test_what_fails_is_an_error_and_never_an_empty_list(
     assert "secret" not in str(caught.value)
 
 
+async def test_a_database_that_goes_away_within_the_search_is_told_as_one(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(_: str) -> None:
+        raise DatabaseUnavailable("gone")
+
+    store = services.stores.create("local")
+    monkeypatch.setattr(services.searcher._changes, "state", gone)
+    with pytest.raises(DatabaseUnavailable):
+        await search(services, LOCAL, [store.id], ["rent"], SearchOptions(ranker="lexical"))
+
+
 async def test_only_what_was_searched_is_noted_as_used(services: Services) -> None:
     store = services.stores.create("local")
     noted: list[list[str]] = []

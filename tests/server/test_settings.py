@@ -67,6 +67,25 @@ def test_secrets_are_not_shown() -> None:
     assert settings.sql_url.endswith("u:hidden@h/d")
 
 
+POSTGRESQL = "postgresql+psycopg://u:p@h/d"
+BUCKET = "s3://bucket"
+
+
+def test_a_replica_has_the_others_rows_and_bytes() -> None:
+    shared = {"MANYHATS_DATABASE_URL": POSTGRESQL, "MANYHATS_BLOB_URL": BUCKET}
+    assert load_settings({**shared, "MANYHATS_REPLICA": "true"}).replica
+    for missing in shared:
+        given = {name: value for name, value in shared.items() if name != missing}
+        with pytest.raises(ValidationError, match=missing):
+            load_settings({**given, "MANYHATS_REPLICA": "true"})
+
+
+def test_alone_is_who_can_be_sure_of_it() -> None:
+    assert Settings().is_alone
+    assert not load_settings({"MANYHATS_DATABASE_URL": POSTGRESQL}).is_alone
+    assert not Settings().model_copy(update={"replica": True}).is_alone  # one of Ray's, over the SQLite of a machine
+
+
 def test_every_setting_has_a_description() -> None:
     assert all(field.description for field in Settings.model_fields.values())
     assert len(list(setting_names())) == len(Settings.model_fields)

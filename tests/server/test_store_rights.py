@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from retrieval.errors import StoreAmbiguous, StoreExpired, StoreNotFound
 from retrieval.stores import Stores
@@ -13,7 +14,13 @@ from server.auth import LOCAL
 from server.services import Services
 from server.storage.assistant import Assistant
 from server.storage.callers import Caller
-from server.store_rights import check_assistants_store, own_store, searchable_store, visible_store
+from server.store_rights import (
+    check_assistants_store,
+    own_store,
+    searchable_store,
+    searchable_stores,
+    visible_store,
+)
 
 Make = Callable[..., str]
 
@@ -110,6 +117,26 @@ def test_an_assistant_s_stores_are_searched_through_it_alone(services: Services,
     with pytest.raises(StoreNotFound):
         searchable_store(other, ben, services, assistant=guide)
     assert visible_store("laws", ben, services, assistant=guide).name == "laws"
+
+
+def test_several_stores_are_looked_up_in_one_statement_and_each_as_alone(services: Services, make: Make) -> None:
+    ben = caller(services, "ben", stores=["shared"])
+    laws, notes, own, shared = (
+        make(LOCAL.owner, "laws"),
+        make("ana", "notes"),
+        make("ben", "own"),
+        make("ana", "shared"),
+    )
+    guide = assistant_of("laws", notes)
+    asked = ["own", "laws", "notes", shared, own, "shared"]
+    alone = [searchable_store(one, ben, services, assistant=guide).id for one in asked]
+    said: list[str] = []
+    sa.event.listen(services.database._engine, "before_cursor_execute", lambda _c, _k, what, *_: said.append(what))
+    assert [store.id for store in searchable_stores(asked, ben, services, assistant=guide)] == alone
+    assert alone == [own, laws, notes, shared, own, shared]
+    assert len([what for what in said if what.startswith("SELECT")]) == 1
+    with pytest.raises(StoreNotFound, match="'diary'"):  # one that may not be searched is enough
+        searchable_stores([*asked, "diary"], ben, services, assistant=guide)
 
 
 def test_an_assistant_s_name_is_never_a_stranger_s_store(services: Services, make: Make) -> None:

@@ -41,13 +41,14 @@ class House:
         self.processes.append(subprocess.Popen([sys.executable, "-c", self.script], stdin=subprocess.PIPE))
         return self.processes[-1]
 
-    def worker(self, name: str = "w", n_jobs: int = 1) -> Worker:
+    def worker(self, name: str = "w", n_jobs: int = 1, *, only_here: bool = False) -> Worker:
         return Worker(
             self.desk.jobs,
             name=name,
             folders=self.desk.folders,
             start=self.start,
             n_jobs=n_jobs,
+            only_here=only_here,
             clock=lambda: self.now,
         )
 
@@ -99,6 +100,18 @@ def test_as_many_at_once_as_is_said(house: House) -> None:
     house.worker(n_jobs=2).step()
     assert [house.desk.job(job).status for job in jobs] == ["running", "running", "queued"]
     assert len(set(house.holders)) == 2
+
+
+def test_one_of_several_leaves_jobs_alone_whose_data_another_has(house: House, tmp_path: Path) -> None:
+    far, near = house.make(), house.make()
+    elsewhere = tmp_path / "elsewhere"
+    house.desk.folders.path(far.id).rename(elsewhere)
+    worker = house.worker(n_jobs=2, only_here=True)
+    worker.step()
+    assert [house.desk.job(job).status for job in (far, near)] == ["queued", "running"]
+    elsewhere.rename(house.desk.folders.path(far.id))
+    worker.step()
+    assert house.desk.job(far).status == "running"
 
 
 def test_a_job_whose_process_is_killed_goes_on_after_a_pause(house: House) -> None:

@@ -67,6 +67,37 @@ def test_what_a_killed_process_left_is_swept(services: Services) -> None:
     assert file.digest
 
 
+@pytest.mark.parametrize("replica", [True, False])
+async def test_beside_others_each_server_sees_to_what_is_left(
+    services: Services, monkeypatch: pytest.MonkeyPatch, replica: bool
+) -> None:
+    """The files of a removed version, and the responses of a server that died."""
+    seen: list[str] = []
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    one = replace(services, settings=services.settings.model_copy(update={"replica": replica}))
+    with services.blobs.staging() as folder:
+        (folder / "adapter_config.json").write_text("{}")
+        services.blobs.commit(folder, f"adapters/{'1' * 64}")
+    leftovers = upkeep.leftovers_of(one)
+    leftovers.wait_seconds = 0.0
+    monkeypatch.setattr(upkeep, "leftovers_of", lambda _: leftovers)
+    monkeypatch.setattr(upkeep, "fail_interrupted", lambda _: seen.append("responses"))
+    monkeypatch.setattr(upkeep, "sweep_all", lambda _: loop.call_soon_threadsafe(done.set))
+    task = asyncio.create_task(keep_up(one))
+    await asyncio.wait_for(done.wait(), 20)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert seen == ["responses"] * replica
+    assert services.blobs.keys("adapters/") == [f"adapters/{'1' * 64}"] * (not replica)
+
+
+def test_files_stay_for_longer_than_any_answer_may_be_made_from_them(services: Services) -> None:
+    settings = services.settings
+    longest = settings.queue_timeout_seconds + settings.request_timeout_seconds + settings.stale_seconds
+    assert upkeep.leftovers_of(services).wait_seconds > longest
+
+
 async def test_it_goes_on_after_a_failure(
     services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

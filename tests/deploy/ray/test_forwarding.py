@@ -12,6 +12,7 @@ import pytest
 from deploy.ray.forwarding import ATTEMPTS, PART_BYTES, create_ingress
 from deploy.ray.messages import ReplicaLost, ReplicasFull, Request, Start
 from server.settings import Settings, load_settings
+from server.storage.errors import DatabaseUnavailable
 
 JSON = ((b"content-type", b"application/json"),)
 EVENTS = ((b"content-type", b"text/event-stream; charset=utf-8"),)
@@ -166,6 +167,26 @@ async def test_full_replicas_are_a_429():
         answer = await http.post("/v1/chat/completions", json={})
     assert answer.status_code == 429
     assert answer.json()["error"]["code"] == "queue_full"
+
+
+@pytest.mark.parametrize(("path", "dialect"), [("/v1/chat/completions", "openai"), ("/v1/messages", "anthropic")])
+async def test_what_is_not_known_any_more_is_a_503_of_the_ingress(path: str, dialect: str):
+    def too_old(request: Request) -> str:
+        raise DatabaseUnavailable("the database could not be read for more than 60 s")
+
+    replicas = FakeReplicas(ok)
+    app = create_ingress(Settings(), replicas, too_old)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://test") as http:
+        answer = await http.post(path, json={"model": "legal"})
+        assert (await http.get("/health")).status_code == 200
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    error = answer.json()["error"]
+    if dialect == "openai":
+        assert (error["type"], error["code"], error["param"]) == ("server_error", "database_unavailable", None)
+    else:
+        assert (answer.json()["type"], error["type"]) == ("error", "overloaded_error")
+    assert not replicas.asked
 
 
 async def test_no_replica_that_begins_in_time_is_a_503():

@@ -47,9 +47,18 @@ async def test_a_busy_one_spills(router: Any):
 
 async def test_without_version_or_replica_all_are_alike(router: Any):
     a, b = replica("a"), replica("b", "legal@1")
-    assert await router.choose_replicas([a, b], pending("")) == [[a, b]]
-    assert await router.choose_replicas([a, b], None) == [[a, b]]
+    for request in (pending(""), None):
+        ((*group,),) = await router.choose_replicas([a, b], request)
+        assert sorted(one.replica_id for one in group) == ["a", "b"]
     assert await router.choose_replicas([], pending("legal@1")) == [[]]
+
+
+@pytest.mark.parametrize("version", ["", "legal@1"])
+async def test_who_is_as_good_as_another_is_not_always_the_first(router: Any, version: str):
+    """Ray takes the first of those that are equally busy: one client alone would never meet the second replica."""
+    both = [replica("a", "legal@1"), replica("b", "legal@1")]
+    firsts = {(await router.choose_replicas(both, pending(version)))[0][0].replica_id for _ in range(64)}
+    assert firsts == {"a", "b"}
 
 
 async def test_a_cold_version_goes_on_to_where_it_was_sent(router: Any):
@@ -77,3 +86,30 @@ def test_every_option_of_the_deployments_is_known_to_ray():
     for scale in (Scale(), Scale(autoscaling=Autoscaling(), surge=True, workers=False)):
         application = build(Settings(), {}, scale, address="http://127.0.0.1:8000")
         assert application._bound_deployment.name == "Ingress"
+
+
+def test_only_what_a_process_is_started_with_restarts_it():
+    from deploy.ray.application import build
+    from deploy.ray.scale import Scale
+    from server.settings import Settings
+
+    def words(scale: Scale, **environ: str) -> dict[str, str]:
+        """The version of each deployment by its name; Ray restarts the processes of those that have another one."""
+        found = {}
+        waiting = [build(Settings(), environ, scale, address="http://127.0.0.1:8000")]
+        for application in waiting:
+            deployment = application._bound_deployment
+            found[deployment.name] = deployment.version
+            told = (*deployment.init_args, *deployment.init_kwargs.values())
+            waiting += [one for one in told if hasattr(one, "_bound_deployment")]
+        return found
+
+    before = words(Scale())
+    assert set(before) == {"Ingress", "Replica", "Workers"}
+    assert words(Scale(replicas=3, ingresses=2, cpus_per_replica=1)) == before
+    changed = words(Scale(), MANYHATS_MAX_ADAPTERS="6")
+    assert not set(changed.values()) & set(before.values())
+    bound = words(Scale(bind_cores=["0", "1"]))
+    assert {name for name in bound if bound[name] != before[name]} == {"Replica"}
+    spilling = words(Scale(spill_at=5))
+    assert {name for name in spilling if spilling[name] != before[name]} == {"Ingress"}

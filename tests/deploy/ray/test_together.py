@@ -117,7 +117,6 @@ async def two(
             base=base,
             embedder=embedder,
             database=Database(folder.settings.sql_url),
-            alone=False,
         )
         for folder in folders
     ]

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,15 +13,21 @@ import sqlalchemy as sa
 from adapters.ledger import put_adapter, put_version, set_adapter
 from adapters.manifest import Manifest
 from deploy.ray.versions import Versions
+from server import agreement
 from server.settings import Settings, load_settings
 from server.storage import feed
 from server.storage.assistants import Assistants
 from server.storage.database import Database
+from server.storage.errors import DatabaseUnavailable
 from server.storage.keys import Keys
 from tests.deploy.ray.requests import request
+from tests.postgresql import Server
+from tests.retrieval.shelf import Clock
+from tests.server.replicas import until
 
 FINGERPRINT = "f" * 64
 OLD, NEW = "1" * 64, "2" * 64
+LEGAL = request(body={"model": "legal"})
 
 
 @pytest.fixture
@@ -97,13 +105,74 @@ def test_who_may_not_ask_learns_nothing_here(settings: Settings, database: Datab
     versions.close()
 
 
-async def test_a_moved_name_is_followed(versions: Versions, database: Database):
-    following = asyncio.create_task(versions.follow())
+@asynccontextmanager
+async def following(versions: Versions) -> AsyncIterator[None]:
+    task = asyncio.create_task(versions.follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def move(database: Database) -> None:
     with database.write() as connection:
         set_adapter(connection, "legal", traffic=((NEW, 1),))
         feed.bump(connection, "adapters")
-    async with asyncio.timeout(10):
-        while versions.engine_name(request(body={"model": "legal"})) != f"legal@{NEW}":  # noqa: ASYNC110  # it polls too
-            await asyncio.sleep(0.01)
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_moved_name_is_followed(versions: Versions, database: Database):
+    async with following(versions):
+        move(database)
+        await until(lambda: versions.engine_name(LEGAL) == f"legal@{NEW}")
+
+
+@contextmanager
+def over(url: str, tmp_path: Path, clock: Callable[[], float] = time.monotonic) -> Iterator[tuple[Versions, Database]]:
+    """An ingress' view of a PostgreSQL, and somebody else's connection to it."""
+    settings = load_settings({"MANYHATS_DATA_DIR": str(tmp_path), "MANYHATS_DATABASE_URL": url})
+    with closing(Database(url)) as elsewhere:
+        with elsewhere.write() as connection:
+            register(connection, "legal", OLD, NEW)
+        with closing(Versions(settings, base_fingerprint=FINGERPRINT, embedders=[], clock=clock)) as versions:
+            yield versions, elsewhere
+
+
+async def test_postgresql_tells_of_a_move(postgresql: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(agreement, "FOLLOW_SECONDS", 600.0)  # so seldom that whoever passes was told
+    with postgresql.fresh() as url, over(url, tmp_path) as (versions, elsewhere):
+        async with following(versions):
+            move(elsewhere)
+            await until(lambda: versions.engine_name(LEGAL) == f"legal@{NEW}")
+
+
+async def test_while_the_database_is_away_names_hold_for_so_long_as_in_a_server(
+    postgresql: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(agreement, "FOLLOW_SECONDS", 0.05)
+    clock = Clock()
+    try:
+        with postgresql.fresh() as url, over(url, tmp_path, clock) as (versions, elsewhere):
+            async with following(versions):
+                move(elsewhere)
+                await until(lambda: versions.engine_name(LEGAL) == f"legal@{NEW}")
+                postgresql.stop()
+                clock.now += Settings().stale_seconds - 1
+                assert versions.engine_name(LEGAL) == f"legal@{NEW}"
+                clock.now += 2
+                for body in ({"model": "legal"}, {"model": "demo"}, b"{"):
+                    with pytest.raises(DatabaseUnavailable):
+                        versions.engine_name(request(body=body))
+                assert versions.engine_name(request("/v1/files", method="GET")) == ""  # a replica's to answer
+                postgresql.start()
+                await until(lambda: _knows(versions))
+    finally:
+        if not postgresql.is_running:
+            postgresql.start()
+
+
+def _knows(versions: Versions) -> bool:
+    try:
+        return versions.engine_name(LEGAL) == f"legal@{NEW}"
+    except DatabaseUnavailable:
+        return False

@@ -6,16 +6,19 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from psycopg.pq import TransactionStatus
 from sqlalchemy.exc import IntegrityError
 
-from server.storage.database import Database
+from server.storage.database import SURE_SECONDS, Database
 from server.storage.errors import DatabaseFull, DatabaseNewer, DatabaseUnavailable
 from server.storage.tables import feed
 from tests.databases import only_postgresql, only_sqlite
 from tests.postgresql import EMPTY, Server
+from tests.retrieval.shelf import Clock
 
 
 def rows(database: Database) -> dict[str, int]:
@@ -55,6 +58,90 @@ def test_what_a_read_block_changes_does_not_stay(database: Database) -> None:
     with database.read() as connection:
         put(connection, "keys")
     assert rows(database) == {}
+
+
+def test_a_look_sees_what_is_committed_and_leaves_no_trace(database: Database) -> None:
+    def looked() -> dict[str, int]:
+        with database.look() as connection:
+            return {row.topic: row.generation for row in connection.execute(sa.select(feed))}
+
+    with database.write() as writer:
+        put(writer, "keys")
+        assert looked() == {}
+    assert looked() == rows(database) == {"keys": 1}
+    bad = [{"topic": "jobs", "generation": 1}, {"topic": "files", "generation": None}]
+    with pytest.raises(IntegrityError), database.write() as writer:  # over the connection that was looked with
+        writer.execute(feed.insert(), bad)
+    assert looked() == {"keys": 1}
+
+
+@only_postgresql
+def test_a_look_is_no_transaction(database: Database) -> None:
+    for _ in range(2):
+        with database.look() as connection:
+            connection.execute(sa.select(feed))
+            assert _psycopg(connection).info.transaction_status is TransactionStatus.IDLE
+        with database.read() as connection:
+            connection.execute(sa.select(feed))
+            assert _psycopg(connection).info.transaction_status is TransactionStatus.INTRANS
+
+
+@only_postgresql
+def test_a_connection_is_asked_whether_it_is_there_when_it_has_rested(
+    database: Database, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    resting = Database(url, clock=clock)
+    asked: list[object] = []
+    dialect = resting._engine.dialect
+    ask = dialect.do_ping
+    monkeypatch.setattr(dialect, "do_ping", lambda connection: asked.append(connection) or ask(connection))
+    for _ in range(3):
+        assert rows(resting) == {}
+    assert asked == []
+    clock.now += SURE_SECONDS
+    assert rows(resting) == {}
+    assert len(asked) == 1
+    resting.close()
+
+
+@only_postgresql
+def test_a_connection_that_ended_while_it_rested_is_replaced(database: Database, url: str) -> None:
+    clock = Clock()
+    resting = Database(url, clock=clock)
+    with resting.read(), resting.read():  # two connections
+        pass
+    end_all(database)
+    clock.now += SURE_SECONDS
+    with resting.read() as first, resting.look() as second:
+        assert first.scalar(sa.select(1)) == second.scalar(sa.select(1)) == 1
+    resting.close()
+
+
+@only_postgresql
+def test_one_that_ended_a_moment_ago_is_told_and_the_next_are_others(database: Database, url: str) -> None:
+    resting = Database(url, clock=Clock())
+    with resting.read(), resting.read():
+        pass
+    end_all(database)
+    with pytest.raises(DatabaseUnavailable):
+        rows(resting)
+    assert rows(resting) == {}
+    resting.close()
+
+
+def end_all(database: Database) -> None:
+    """Every other connection to the same database."""
+    with database.read() as connection:
+        ending = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        connection.exec_driver_sql(ending)
+
+
+def _psycopg(connection: sa.Connection) -> Any:
+    return connection.connection.driver_connection
 
 
 def test_writers_take_turns(database: Database) -> None:

@@ -169,12 +169,27 @@ def test_what_was_prepared_has_only_the_manifest_left(one: Machine) -> None:
         one.blobs.prepare(folder, KEY)
         one.objects.asked.clear()
         one.blobs.commit(folder, KEY)
-    assert "upload" not in one.objects.asked
+    assert one.objects.asked == ["create"]
     with one.blobs.staging() as folder:
         (folder / "file").write_text("weights")
         one.blobs.prepare(folder, KEY)  # is there already
     assert "upload" not in one.objects.asked
     assert len(one.objects.names()) == 2
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_what_came_after_it_was_prepared_stays_if_it_is_whole(one: Machine, two: Machine, is_whole: bool) -> None:
+    with one.blobs.staging() as folder:
+        (folder / "file").write_text("first machine")
+        one.blobs.prepare(folder, KEY)
+        [mine] = one.objects.names()
+        two.store("second machine")
+        [theirs] = {name for name in one.objects.names() if name.startswith("data/")} - {mine}
+        if not is_whole:
+            one.objects.delete(theirs)
+        path = one.blobs.commit(folder, KEY)
+    assert (path / "file").read_text() == ("second machine" if is_whole else "first machine")
+    assert len(one.objects.names()) == 2  # one manifest, one file
 
 
 def test_a_prepared_folder_that_is_not_committed_leaves_nothing(one: Machine) -> None:
