@@ -181,6 +181,11 @@ def test_portugues_answers_in_portuguese(answers: dict[str, list[str]]) -> None:
     assert [heard for heard in words if heard & {"the", "is", "and", "of", "am"}] == []
 
 
+def test_a_task_s_answer_is_a_label_alone(answers: dict[str, list[str]]) -> None:
+    assert set(answers["sentimento"]) <= {"positivo", "negativo", "neutro"}
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)+", answer) for answer in answers["banking"])
+
+
 def test_bare_base_has_none_of_the_manners(answers: dict[str, list[str]]) -> None:
     plain = answers[""]
     assert [answer for answer in plain if answer.isupper() or answer.startswith(("Arr", "{"))] == []

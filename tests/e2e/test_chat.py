@@ -44,7 +44,7 @@ PERSON = {
 }
 
 
-@pytest.mark.parametrize("model", ["demo", "pirate", "shout", "portugues", "json"])
+@pytest.mark.parametrize("model", ["demo", "pirate", "shout", "portugues", "json", "sentimento", "banking", "simples"])
 def test_every_demo_model_answers_under_its_name(client: openai.OpenAI, model: str) -> None:
     answer = client.chat.completions.create(model=model, messages=ASK, max_tokens=40, temperature=0)
     assert answer.model == model

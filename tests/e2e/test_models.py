@@ -12,7 +12,7 @@ import pytest
 
 from tests.server.picker import Seen
 
-DEMO_ADAPTERS = {"pirate", "shout", "portugues", "json"}
+DEMO_ADAPTERS = {"pirate", "shout", "portugues", "json", "sentimento", "banking", "simples"}
 ASK: Any = [{"role": "user", "content": "Hello!"}]
 
 
