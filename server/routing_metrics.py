@@ -41,9 +41,13 @@ def render(services: Services, now: float) -> bytes:
     waiting = services.slots.needed() - ready
     n_free = max(0, services.settings.held_adapters - len(ready) - len(waiting))
     adapters = services.registry.list()
-    soft = {v.engine_name for one in adapters for v in one.versions if v.is_soft_prompt and services.slots.is_loaded(v)}
+    if services.settings.prompt_tuning:  # soft prompts take no slot
+        read = (version for adapter in adapters for version in adapter.versions if version.is_soft_prompt)
+        ready_names = ready.union(version.engine_name for version in read if services.slots.is_loaded(version))
+    else:
+        ready_names = ready
     names = names_of(
-        adapters, services.assistants.all(), base_name=services.settings.base_name, ready=ready | soft, waiting=waiting
+        adapters, services.assistants.all(), base_name=services.settings.base_name, ready=ready_names, waiting=waiting
     )
     engine = services.engine.metrics(ENGINE_SERIES)
     n_waiting = services.admission.waiting + occupancy.waiting + _value(engine, WAITING)
@@ -64,17 +68,21 @@ def names_of(
 
     A canary's name stands for the version that most of its requests go to.
     """
+    # few are in memory of what may be thousands, and this is asked ten times a second
+    at_hand = {key.rpartition("@")[0] for key in (*ready, *waiting)}
+    by_name = {adapter.name: adapter for adapter in adapters if adapter.name in at_hand}
     meant = {base_name: ""}
-    by_name = {adapter.name: adapter for adapter in adapters}
     for adapter in by_name.values():
         meant |= {version.id: version.engine_name for version in adapter.versions}
-        if adapter.traffic:
-            meant[adapter.name] = _mostly(adapter).engine_name
+        version = _mostly(adapter)
+        if version is not None:
+            meant[adapter.name] = version.engine_name
+    of_models = dict(meant)
     for assistant in assistants:
-        served = meant.get(assistant.model) or _by_prefix(assistant.model, by_name)
-        if served is not None or assistant.model == base_name:
-            meant.setdefault(assistant.name, served or "")
-            meant.setdefault(assistant.id, served or "")
+        key = of_models.get(assistant.model, _by_prefix(assistant.model, by_name))
+        if key is not None:
+            meant.setdefault(assistant.name, key)
+            meant.setdefault(assistant.id, key)
     listed = {name: version for name, version in meant.items() if "," not in name}  # as a base's path may have it
     there = {"", *ready}
     return Names(
@@ -91,9 +99,9 @@ def _by_prefix(model: str, adapters: Mapping[str, Adapter]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _mostly(adapter: Adapter) -> Version:
-    digest, _ = max(adapter.traffic, key=lambda share: share[1])
-    return next(version for version in adapter.versions if version.digest == digest)
+def _mostly(adapter: Adapter) -> Version | None:
+    shares = dict(adapter.traffic)
+    return adapter.having(max(shares, key=lambda digest: shares[digest])) if shares else None
 
 
 class _Page(Collector):

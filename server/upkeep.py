@@ -33,10 +33,11 @@ async def keep_up(services: Services) -> None:
             await run_in(services.file_pool, end_expired, services)
             if not services.settings.is_alone:  # of another server that died; its own are found at its start
                 await run_in(services.file_pool, fail_interrupted, services)
-                await run_in(services.file_pool, leftovers.look)
             if time.monotonic() >= sweep_at:
                 sweep_at = time.monotonic() + SWEEP_SECONDS
                 await run_in(services.file_pool, sweep_all, services)
+            if not services.settings.is_alone:
+                await run_in(services.file_pool, leftovers.look)  # last, because it asks another host
         except Exception:
             logger.exception("what has expired could not be removed; trying again in %.0f s", EXPIRY_SECONDS)
         await asyncio.sleep(EXPIRY_SECONDS)

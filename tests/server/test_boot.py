@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -212,6 +213,20 @@ async def test_one_of_several_leaves_alone_what_others_may_be_at_work_on(
     folder = other.registry.path(version)
     await other.slots.retire(other.registry.remove("legal"))
     assert folder.is_dir()  # an answer of the first one may still be made from it
+
+
+@pytest.mark.parametrize("replica", [True, False])
+def test_a_replica_installs_no_demo(replica: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would come back into each new data directory, whatever its owner has removed."""
+    done: list[str] = []
+    monkeypatch.setattr(boot, "install_demo", lambda *_, **__: done.append("demo"))
+    monkeypatch.setattr(boot, "demo_documents", lambda _: None)
+    monkeypatch.setattr(boot, "fail_interrupted", lambda _: done.append("responses"))
+    registry = SimpleNamespace(recover=lambda *, alone: done.append(f"registry, alone: {alone}"))
+    demo = Settings(data_dir=tmp_path).model_copy(update={"replica": replica})
+    parts: Any = SimpleNamespace(settings=demo, registry=registry, intake=None, assistants=None)
+    boot.put_in_order(parts)
+    assert done == [f"registry, alone: {not replica}", "responses", *(() if replica else ("demo",))]
 
 
 async def test_the_fake_engine_needs_no_model(settings: Settings) -> None:

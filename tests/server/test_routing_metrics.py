@@ -222,6 +222,13 @@ def test_an_ambiguous_prefix_is_no_name_for_either() -> None:
     assert {"any", "one", "gone"} & set(found.ready) == {"one"}
 
 
+def test_a_name_that_means_nothing_yet_and_one_that_names_an_assistant_are_left_out() -> None:
+    staging = adapter("legal")
+    people = [assistant("x", "demo"), assistant("y", "x"), assistant("z", "legal")]
+    found = names_of([staging], people, base_name="demo", ready={f"legal@{'a' * 64}"}, waiting=())
+    assert found.ready == ("demo", "x", "asst_x")
+
+
 def test_the_label_has_an_end_and_assistants_are_the_first_to_stay_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(routing_metrics, "MAX_NAMES", 4)
     many = [assistant(f"x{i}", "legal") for i in range(1000)]

@@ -83,12 +83,20 @@ async def test_beside_others_each_server_sees_to_what_is_left(
     leftovers.wait_seconds = 0.0
     monkeypatch.setattr(upkeep, "leftovers_of", lambda _: leftovers)
     monkeypatch.setattr(upkeep, "fail_interrupted", lambda _: seen.append("responses"))
-    monkeypatch.setattr(upkeep, "sweep_all", lambda _: loop.call_soon_threadsafe(done.set))
+    monkeypatch.setattr(upkeep, "sweep_all", lambda _: None)
+
+    def expired(_: Services) -> None:
+        seen.append("round")
+        if seen.count("round") == 2:
+            loop.call_soon_threadsafe(done.set)
+
+    monkeypatch.setattr(upkeep, "end_expired", expired)
+    monkeypatch.setattr(upkeep, "EXPIRY_SECONDS", 0.0)
     task = asyncio.create_task(keep_up(one))
     await asyncio.wait_for(done.wait(), 20)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert seen == ["responses"] * replica
+    assert ("responses" in seen) == replica
     assert services.blobs.keys("adapters/") == [f"adapters/{'1' * 64}"] * (not replica)
 
 

@@ -24,6 +24,7 @@ def test_each_replica_has_a_folder_of_its_own_and_the_first_free_one(tmp_path: P
 def test_what_belongs_to_all_is_the_same_in_each(tmp_path: Path):
     first, second = (ReplicaFolder.take(settings(tmp_path)) for _ in range(2))
     for folder in (first, second):
+        assert not folder.settings.is_alone
         assert folder.settings.sql_url == f"sqlite:///{tmp_path.resolve() / 'manyhats.db'}"
         for name in ("blobs", "training", "cache/base", "cache/blobs", "cache/embedder"):
             assert (folder.settings.data_dir / name).resolve() == (tmp_path / name).resolve()
