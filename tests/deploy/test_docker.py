@@ -218,6 +218,15 @@ def test_compose_passes_on_what_a_bucket_needs() -> None:
     assert {value for name, value in given.items() if name.startswith("AWS_")} == {None}
 
 
+def test_the_bucket_that_compose_makes_is_the_one_that_the_docs_set() -> None:
+    deployment = (ROOT / "docs" / "deployment.md").read_text()
+    (made,) = re.findall(r"mc mb --ignore-existing store/([\w-]+)", COMPOSE["services"]["bucket"]["entrypoint"][-1])
+    assert f"MANYHATS_BLOB_URL=s3://{made}/" in deployment
+    assert "AWS_ENDPOINT_URL=http://minio:9000" in deployment
+    waits = COMPOSE["services"]["manyhats"]["depends_on"]
+    assert waits["bucket"] == {"condition": "service_completed_successfully", "required": False}
+
+
 def test_compose_mounts_what_the_image_writes() -> None:
     server = COMPOSE["services"]["manyhats"]
     assert server["read_only"]
@@ -240,7 +249,8 @@ def test_only_this_machine_reaches_the_ports() -> None:
 def test_every_image_names_its_version() -> None:
     for name, service in COMPOSE["services"].items():
         if name != "manyhats":
-            assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\S*", service["image"]), service["image"]
+            tag = r"(v?\d+\.\d+|RELEASE\.\d{4}-\d\d-\d\d)\S*"
+            assert re.fullmatch(rf"(quay\.io/)?[\w/]+:{tag}", service["image"]), service["image"]
 
 
 def test_files_that_compose_mounts_are_there() -> None:
