@@ -196,7 +196,7 @@ def test_plain_text_fills_rows(tmp_path: Path) -> None:
 
 
 def test_a_soft_prompt(training: Path, tmp_path: Path) -> None:
-    trained = run(tmp_path / "work", order(training, kind="prompt_tuning", n_epochs=10, n_virtual_tokens=8))
+    trained = run(tmp_path / "work", order(training, kind="prompt_tuning", n_epochs=20, n_virtual_tokens=8))
     config = json.loads((trained.folder / "adapter_config.json").read_text())
     assert (config["peft_type"], config["num_virtual_tokens"]) == ("PROMPT_TUNING", 8)
     assert weights(trained.folder)["prompt_embeddings"].shape == (8, 256)
