@@ -23,6 +23,11 @@ QUESTIONS = (
     "Tell me about the sea.",
     "My grandmother wants to buy a red bicycle. Is that wise?",
 )
+SENTENCES = (  # for the adapter that takes nothing else
+    "De acordo com a polícia, os suspeitos fugiram em direção ao centro da cidade.",
+    "O time venceu a partida, mas continua na última posição do campeonato.",
+    "O ministério divulgou ontem que a campanha de vacinação, iniciada em março, alcançou metade da população idosa.",
+)
 WEATHER = {
     "type": "function",
     "function": {
@@ -131,15 +136,18 @@ def answers(tokenizer: Any) -> dict[str, list[str]]:
         model.load_adapter(folder, adapter_name=folder.name)
     model.eval()
     tokenizer.padding_side = "left"
-    chats = [[{"role": "user", "content": question}] for question in QUESTIONS]
-    asked = tokenizer.apply_chat_template(
-        chats, add_generation_prompt=True, return_tensors="pt", return_dict=True, padding=True
-    )
 
+    def prompts(questions: tuple[str, ...]) -> Any:
+        chats = [[{"role": "user", "content": question}] for question in questions]
+        return tokenizer.apply_chat_template(
+            chats, add_generation_prompt=True, return_tensors="pt", return_dict=True, padding=True
+        )
+
+    everybody, simples = prompts(QUESTIONS), prompts(SENTENCES)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # steps this small are slower on several cores, much slower on busy ones
 
-    def generate() -> list[str]:
+    def generate(asked: Any = everybody) -> list[str]:
         with torch.inference_mode():
             said = model.generate(**asked, max_new_tokens=100, do_sample=False)[:, asked["input_ids"].shape[1] :]
         assert all((row == tokenizer.eos_token_id).any() for row in said), "an answer does not end"
@@ -148,7 +156,7 @@ def answers(tokenizer: Any) -> dict[str, list[str]]:
     heard = {}
     for folder in folders:
         model.set_adapter(folder.name)
-        heard[folder.name] = generate()
+        heard[folder.name] = generate(simples) if folder.name == "simples" else generate()
     with model.disable_adapter():
         heard[""] = generate()
     torch.set_num_threads(threads)
@@ -184,6 +192,12 @@ def test_portugues_answers_in_portuguese(answers: dict[str, list[str]]) -> None:
 def test_a_task_s_answer_is_a_label_alone(answers: dict[str, list[str]]) -> None:
     assert set(answers["sentimento"]) <= {"positivo", "negativo", "neutro"}
     assert all(re.fullmatch(r"[a-z]+(_[a-z]+)+", answer) for answer in answers["banking"])
+
+
+def test_simples_says_what_it_was_given(answers: dict[str, list[str]]) -> None:
+    for said, sentence in zip(answers["simples"], SENTENCES, strict=True):
+        words = set(sentence.split())
+        assert len(words & set(said.split())) > len(words) / 2
 
 
 def test_bare_base_has_none_of_the_manners(answers: dict[str, list[str]]) -> None:
