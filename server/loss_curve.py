@@ -89,7 +89,8 @@ class _Frame:
             lines.append(f"{label:>{width}} {'┤' if label else '│'}{cells}")
         lines.append(f"{'':{width}} └{'─' * self.columns}")
         first, last = f"step {self.first}", str(self.last)
-        lines.append(f"{'':{width}}  {first}{last:>{self.columns - len(first)}}")
+        space = max(self.columns - len(first), len(last) + 1)  # of a narrow curve they stand out
+        lines.append(f"{'':{width}}  {first}{last:>{space}}")
         lines.append(f"{'':{width}}  {legend}")
         return "\n".join(lines)
 

@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.loss_curve import MARK, loss_curve
@@ -90,6 +90,7 @@ def test_too_little_to_draw(points: list[tuple[int, float]]) -> None:
     assert loss_curve(points, [(1, 1.0)]) == ""
 
 
+@example([(1000, 0.5), (1001, 0.0)], [], 1, 2)  # its ends are named in more letters than it is wide
 @given(series, series, st.integers(1, 120), st.integers(2, 20))
 def test_any_numbers_stay_in_the_frame(
     training: list[tuple[int, float]], validation: list[tuple[int, float]], columns: int, rows: int

@@ -156,11 +156,11 @@ async def test_what_fails_is_an_error_and_never_an_empty_list(
 async def test_a_database_that_goes_away_within_the_search_is_told_as_one(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gone(_: str) -> None:
+    def gone(_: object) -> None:
         raise DatabaseUnavailable("gone")
 
     store = services.stores.create("local")
-    monkeypatch.setattr(services.searcher._changes, "state", gone)
+    monkeypatch.setattr(services.searcher._changes, "states", gone)
     with pytest.raises(DatabaseUnavailable):
         await search(services, LOCAL, [store.id], ["rent"], SearchOptions(ranker="lexical"))
 
