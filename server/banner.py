@@ -10,7 +10,7 @@ from server.probe import Listing
 
 QUESTION = "What can you do?"
 GUIDE = "demo-guide"  # not imported from `server.demo`, which brings the database with it
-GUIDE_QUESTION = "When does the shop of Brisa Bikes open?"  # its answer is in the demo's documents
+GUIDE_QUESTION = "When does Brisa Bikes open?"  # its answer is in the demo's documents
 
 
 def banner(address: str, seconds: float, listing: Listing, base_name: str) -> str:

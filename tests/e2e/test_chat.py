@@ -206,7 +206,7 @@ def test_log_probabilities(client: openai.OpenAI, stream: bool) -> None:
 
 
 def test_n_seed_and_stop(client: openai.OpenAI) -> None:
-    asked: Any = {"model": "demo", "messages": ASK, "max_tokens": 16, "temperature": 1.5, "seed": 7, "n": 3}
+    asked: Any = {"model": "demo", "messages": ASK, "max_tokens": 16, "temperature": 2, "top_p": 1, "seed": 7, "n": 3}
     first, again = (client.chat.completions.create(**asked).choices for _ in range(2))
     texts = [choice.message.content for choice in first]
     assert [choice.index for choice in first] == [0, 1, 2]

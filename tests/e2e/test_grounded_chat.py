@@ -264,7 +264,7 @@ def test_nothing_found_is_an_answer_without_sources(client: openai.OpenAI, store
 
 
 def test_null_switches_an_assistants_sources_off(client: openai.OpenAI) -> None:
-    asked: Any = {"model": "demo-guide", "messages": ask("When does the shop of Brisa Bikes open?")}
+    asked: Any = {"model": "demo-guide", "messages": ask("When does Brisa Bikes open?")}
     grounded = chat(client, **asked)
     assert "brisa-handbook.md" in {source["filename"] for source in retrieval(grounded)["sources"]}
     plain = chat(client, **asked, extra_body={"retrieval": None})

@@ -11,7 +11,7 @@ from openai.types.responses.response_output_text import AnnotationFileCitation
 
 from tests.e2e.library import retrieval
 
-ASK = "When does the shop of Brisa Bikes open?"
+ASK = "When does Brisa Bikes open?"
 ANSWER = "nine"
 DOCUMENT = "brisa-handbook.md"
 

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.library import CONTROL, SKY, Library, retrieval
 
 ASK: Any = [{"role": "user", "content": SKY}]
-SHOP: Any = [{"role": "user", "content": "When does the shop of Brisa Bikes open?"}]
+SHOP: Any = [{"role": "user", "content": "When does Brisa Bikes open?"}]
 
 
 @pytest.mark.parametrize("model", ["demo", "pirate", "demo-guide"])

@@ -205,7 +205,7 @@ def test_a_function_beside_the_search(client: openai.OpenAI, library: Library) -
 
 
 def test_an_assistant_searches_unless_it_is_switched_off(client: openai.OpenAI) -> None:
-    asked: Any = {"model": "demo-guide", "input": "When does the shop of Brisa Bikes open?", "max_output_tokens": 8}
+    asked: Any = {"model": "demo-guide", "input": "When does Brisa Bikes open?", "max_output_tokens": 8}
     assert [item.type for item in client.responses.create(**asked).output] == ["file_search_call", "message"]
     plain = client.responses.create(**asked, extra_body={"retrieval": None})
     assert [item.type for item in plain.output] == ["message"]

@@ -83,7 +83,7 @@ def test_a_grounded_answer_whole_and_streamed(chat: Any, library: Library, model
 
 
 def test_an_assistant_is_a_model_like_others(chat: Any) -> None:
-    asked = "When does the shop of Brisa Bikes open?"
+    asked = "When does Brisa Bikes open?"
     answer = chat(model="demo-guide").invoke(asked)
     plain = chat(model="demo-guide", extra_body={"retrieval": None}).invoke(asked)
     assert answer.text

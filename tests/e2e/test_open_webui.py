@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 HEADERS = {"Authorization": "Bearer none-needed", "Accept": "*/*", "Accept-Encoding": "gzip, deflate, br"}
-HOURS = "When does the shop of Brisa Bikes open?"
+HOURS = "When does Brisa Bikes open?"
 CONTRACTS = "Quem assina os contratos?"
 NUMBERS = re.compile(r"\[(\d+(?:,\s*\d+)*)\]")  # what it takes for citations
 

@@ -82,7 +82,7 @@ def open_sources(page: Page, n_sources: int) -> list[str]:
 def test_an_answer_streams_in_and_shows_its_sources(page: Page) -> None:
     from playwright.sync_api import expect
 
-    ask(page, "When does the shop of Brisa Bikes open?")
+    ask(page, "When does Brisa Bikes open?")
     answer = page.locator("#messages-container")
     expect(answer).to_contain_text("The shop of Brisa Bikes opens at nine o'clock")
     expect(answer).to_contain_text(GUIDE)

@@ -14,7 +14,7 @@ const t = translator({
   en: {
     answer: "Answer it",
     conversation: "Conversation",
-    exampleHours: "When does the shop of Brisa Bikes open?",
+    exampleHours: "When does Brisa Bikes open?",
     examplePrice: "Quanto custa a bicicleta de montanha Serra?",
     exampleWho: "Who are you?",
     hint: "Enter sends, Shift+Enter begins a line.",
@@ -28,7 +28,7 @@ const t = translator({
   pt: {
     answer: "Responder",
     conversation: "Conversa",
-    exampleHours: "When does the shop of Brisa Bikes open?",
+    exampleHours: "When does Brisa Bikes open?",
     examplePrice: "Quanto custa a bicicleta de montanha Serra?",
     exampleWho: "Who are you?",
     hint: "Enter envia, Shift+Enter quebra a linha.",

@@ -73,7 +73,7 @@ def as_it_is(page: Page) -> None:
 def tried(page: Page) -> None:
     """An assistant with a trial of it."""
     trial = page.get_by_role("region", name="Try it")
-    trial.get_by_label("Message").fill("When does the shop of Brisa Bikes open?")
+    trial.get_by_label("Message").fill("When does Brisa Bikes open?")
     trial.get_by_role("button", name="Send").click()
     trial.get_by_role("button", name="Stop").wait_for()
     trial.get_by_role("button", name="Send").wait_for()

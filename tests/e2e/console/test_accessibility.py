@@ -58,7 +58,7 @@ def view(path: str) -> State:
 
 def answered(console: Console, _: Library) -> None:
     page = console.go("chat")
-    page.get_by_role("button", name="When does the shop of Brisa Bikes open?").click()
+    page.get_by_role("button", name="When does Brisa Bikes open?").click()
     page.get_by_role("region", name="Sources").wait_for()
     page.get_by_role("button", name="Send").wait_for()
 

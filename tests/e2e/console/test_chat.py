@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make setup").expect
 
-QUESTION = "When does the shop of Brisa Bikes open?"
+QUESTION = "When does Brisa Bikes open?"
 NINE = "opens at nine o'clock"
 
 HOSTILE = """# Notice

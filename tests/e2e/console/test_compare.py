@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make setup").expect
 
 WHO = "Who are you?"
-HOURS = "When does the shop of Brisa Bikes open?"
+HOURS = "When does Brisa Bikes open?"
 NINE = "opens at nine o'clock"
 FIGURE = re.compile(r"^\d")
 
