@@ -16,9 +16,10 @@ WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "get_weather",
+        "strict": True,  # sources beside tools are nothing that the demo's base was taught: its words are prescribed
         "parameters": {
             "type": "object",
-            "properties": {"city": {"type": "string", "maxLength": 12}},
+            "properties": {"city": {"enum": ["Lumen", "Rome"]}},
             "required": ["city"],
             "additionalProperties": False,
         },

@@ -195,8 +195,13 @@ def test_a_function_beside_the_search(client: openai.OpenAI, library: Library) -
     function: Any = {
         "type": "function",
         "name": "get_time",
-        "strict": False,
-        "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
+        "strict": True,  # sources beside tools are nothing that the demo's base was taught: its words are prescribed
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Lumen", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
     }
     response = respond(
         client, library, tools=[library.tool, function], tool_choice="required", max_output_tokens=60, temperature=0

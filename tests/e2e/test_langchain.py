@@ -8,7 +8,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import numpy as np
@@ -123,12 +123,12 @@ def test_sources_and_citations_by_the_responses_api(chat: Any, library: Library,
 
 
 def test_tools_beside_a_search(chat: Any, library: Library) -> None:
-    def get_weather(city: str) -> str:
+    def get_weather(city: Literal["Lumen", "Rome"]) -> str:
         """The weather in a city."""
         return f"{city}: clear"
 
     model = chat(max_tokens=120, extra_body={"retrieval": library.asked}).bind_tools(
-        [get_weather], tool_choice="get_weather"
+        [get_weather], tool_choice="get_weather", strict=True
     )
     (call,) = model.invoke("What is the weather in Lumen?").tool_calls
     assert call["name"] == "get_weather"
