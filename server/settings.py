@@ -100,7 +100,9 @@ class Settings(BaseSettings):
         description="Where jobs are computed: `cpu`, `cuda`, `cuda:1`; `auto` takes a GPU that is free, else the CPU.",
     )
     max_training_bytes: int = Field(256 * 1024**2, ge=1, description="Largest training or validation file, bytes.")
-    prompt_tuning: bool = Field(False, description="Train and serve soft prompts; costs other requests nothing measurable (docs/benchmarks.md).")
+    prompt_tuning: bool = Field(
+        False, description="Train and serve soft prompts; costs other requests nothing measurable (docs/benchmarks.md)."
+    )
 
     # access
     api_keys_file: Path | None = Field(None, description="YAML with further API keys, read-only.")
