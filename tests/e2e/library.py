@@ -14,6 +14,13 @@ from tests.retrieval import made_files as make
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# what a function takes: calls beside sources are nothing that the demo's base was taught, so its words are prescribed
+A_CITY: Any = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Lumen", "Rome"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 SKY = "What is the colour of the sky over Lumen?"
 FERRY = "When does the ferry from Lumen to Korr leave?"
 DOGS = "Which animals must not board the ferry on Sundays?"

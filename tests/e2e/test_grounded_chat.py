@@ -9,20 +9,28 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from tests.e2e.library import CONTROL, DOGS, FERRY, FILES, MARKER, SKY, TRIES, URL, Library, retrieval, scribbling
+from tests.e2e.library import (
+    A_CITY,
+    CONTROL,
+    DOGS,
+    FERRY,
+    FILES,
+    MARKER,
+    SKY,
+    TRIES,
+    URL,
+    Library,
+    retrieval,
+    scribbling,
+)
 
 MODELS = ["demo", "pirate", "demo-guide"]
 WEATHER: Any = {
     "type": "function",
     "function": {
         "name": "get_weather",
-        "strict": True,  # sources beside tools are nothing that the demo's base was taught: its words are prescribed
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"enum": ["Lumen", "Rome"]}},
-            "required": ["city"],
-            "additionalProperties": False,
-        },
+        "strict": True,
+        "parameters": A_CITY,
     },
 }
 

@@ -10,7 +10,7 @@ import pytest
 from openai.types.responses import Response, ResponseFileSearchToolCall, ResponseOutputMessage
 from openai.types.responses.response_output_text import AnnotationFileCitation
 
-from tests.e2e.library import CONTROL, DOGS, FERRY, MARKER, SKY, TRIES, Library, retrieval, scribbling
+from tests.e2e.library import A_CITY, CONTROL, DOGS, FERRY, MARKER, SKY, TRIES, Library, retrieval, scribbling
 
 RESULTS: Any = ["file_search_call.results"]
 BEFORE_THE_TEXT = [
@@ -195,13 +195,8 @@ def test_a_function_beside_the_search(client: openai.OpenAI, library: Library) -
     function: Any = {
         "type": "function",
         "name": "get_time",
-        "strict": True,  # sources beside tools are nothing that the demo's base was taught: its words are prescribed
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"enum": ["Lumen", "Rome"]}},
-            "required": ["city"],
-            "additionalProperties": False,
-        },
+        "strict": True,
+        "parameters": A_CITY,
     }
     response = respond(
         client, library, tools=[library.tool, function], tool_choice="required", max_output_tokens=60, temperature=0
