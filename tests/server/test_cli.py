@@ -22,7 +22,7 @@ from server.storage.data_lock import DataLock
 from server.storage.database import Database
 from server.storage.keys import Keys
 
-ONE, OTHER = (str(path) for path in sorted((DEMO_DIR / "adapters").iterdir())[:2])
+ONE, OTHER = (str(DEMO_DIR / "adapters" / name) for name in ("pirate", "shout"))
 
 Manyhats = Callable[..., str]
 
@@ -301,11 +301,15 @@ def test_another_kind_of_adapter_becomes_a_plain_one(manyhats: Manyhats, tmp_pat
     assert "adapters convert" in manyhats("adapters", "add", base, "--name", "x", status=1)
 
 
-def test_adapters_are_mixed(manyhats: Manyhats) -> None:
+def test_adapters_are_mixed(manyhats: Manyhats, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, folder in (("one", ONE), ("other", OTHER)):
         manyhats("adapters", "add", folder, "--name", name)
-    assert "--rank 64" in manyhats("adapters", "mix", "blend", "one=0.7", "other=0.3", status=1)  # the ranks add up
-    blend = json.loads(manyhats("adapters", "mix", "blend", "one=0.7", "other=0.3", "--rank", "64", "--json"))
+    both = 2 * json.loads((Path(ONE) / "adapter_config.json").read_text())["r"]
+    with monkeypatch.context() as small:
+        small.setenv("MANYHATS_MAX_RANK", str(both // 2))  # room for each of them, not for both
+        assert f"--rank {both // 2}" in manyhats("adapters", "mix", "blend", "one=0.7", "other=0.3", status=1)
+    blend = json.loads(manyhats("adapters", "mix", "blend", "one=0.7", "other=0.3", "--rank", str(both), "--json"))
+    assert blend["version"]["rank"] == both  # the ranks add up
     assert {round(one["weight"], 3) for one in blend["version"]["details"]["mix"]["adapters"]} == {0.7, 0.3}
     words = ("--method", "ties", "--density", "0.3", "--rank", "8")
     ties = json.loads(manyhats("adapters", "mix", "ties", "other=1", "one=1", *words, "--json"))
