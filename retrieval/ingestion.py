@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import tokenizers
 
@@ -29,6 +29,8 @@ from retrieval.queue import Job, Queue
 from retrieval.vectors import Vectors
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 BATCH_WINDOWS = 64  # at most this much is embedded again after a kill
 ROUND_FILES = 32  # small files share their batches
@@ -135,23 +137,17 @@ class Ingestion:
         except FileNotFound as error:
             self._queue.fail(job, "server_error", str(error))
             return None
-        try:
-            document = self._heavy.run(partial(self._document, path, job), renew)
+        read: Document | list[Chunk] | Exception = self._heavy.run(_tried(partial(self._document, path, job)), renew)
+        if isinstance(read, Document):
             self._queue.begin(job)  # what has been read apart could harm nobody here; what comes now could
-            chunks = self._heavy.run(partial(self._chunks, document, job), renew)
-            if not chunks:
-                raise ParseFailed("invalid_file", "there is no text in this file")
-        except ParseFailed as error:
-            if error.code == "server_error":  # not the file's fault, so it may pass
-                self._try_again(job, error)
-            else:
-                self._queue.fail(job, error.code, error.message)
+            read = self._heavy.run(_tried(partial(self._chunks, read, job)), renew)
+        if isinstance(read, ParseFailed) and read.code != "server_error":
+            self._queue.fail(job, read.code, read.message)
             return None
-        except Stopped:
-            raise
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is this file's
-            self._try_again(job, error)
+        if isinstance(read, Exception):  # not the file's fault, so it may pass
+            self._try_again(job, read)
             return None
+        chunks = read
         digests = [[text_digest(one.text[start:end]) for start, end in one.windows] for one in chunks]
         texts = {
             digest: one.text[start:end]
@@ -171,7 +167,10 @@ class Ingestion:
         )
 
     def _chunks(self, document: Document, job: Job) -> list[Chunk]:
-        return chunk(document, self._embedder.tokenizer, job.chunking, window_tokens=self._embedder.window_tokens)
+        chunks = chunk(document, self._embedder.tokenizer, job.chunking, window_tokens=self._embedder.window_tokens)
+        if not chunks:
+            raise ParseFailed("invalid_file", "there is no text in this file")
+        return chunks
 
     def _embed(self, readings: list[_Reading]) -> None:
         """Batch by batch over all files, short ones first; a file is completed as soon as nothing of it is missing."""
@@ -187,17 +186,14 @@ class Ingestion:
                     self._queue.postpone(reading.job)
                 return
             batch = _next_batch(waiting)
-            try:
-                made = self._heavy.run(
-                    partial(self._embedder.embed_documents, list(batch.values())),
-                    partial(self._renewed, [reading.job for reading in waiting]),
-                )
-            except Stopped:
-                raise
-            except Exception as error:  # noqa: BLE001  # memory, say: the files of this batch try again later
+            made = self._heavy.run(
+                _tried(partial(self._embedder.embed_documents, list(batch.values()))),
+                partial(self._renewed, [reading.job for reading in waiting]),
+            )
+            if isinstance(made, Exception):  # memory, say: the files of this batch try again later
                 for reading in waiting:
                     if reading.missing.keys() & batch.keys():
-                        self._try_again(reading.job, error)
+                        self._try_again(reading.job, made)
                 waiting = [reading for reading in waiting if not reading.missing.keys() & batch.keys()]
                 continue
             self._vectors.add(self._embedder.fingerprint, dict(zip(batch, made, strict=True)))
@@ -242,6 +238,20 @@ class Ingestion:
     def _renewed(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self._queue.renew(job)
+
+
+def _tried(work: Callable[[], T]) -> Callable[[], T | Exception]:
+    """Returns what went wrong in it, which is told from what goes wrong with the queue while it runs."""
+
+    def try_it() -> T | Exception:
+        try:
+            return work()
+        except Stopped:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is this work's
+            return error
+
+    return try_it
 
 
 def _next_batch(waiting: Sequence[_Reading]) -> dict[str, str]:

@@ -50,7 +50,7 @@ def main() -> int:
     """Count, start both, measure in turns, print."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--rounds", type=int, default=3, help="fewer when the time is up")
-    arguments.add_argument("--minutes", type=float, default=8, help="of the whole run")
+    arguments.add_argument("--minutes", type=float, default=25, help="of the whole run; there is one round at least")
     arguments.add_argument("--only", choices=["statements", "times"])
     arguments.add_argument("--engine", choices=["vllm", "fake"], default="vllm", help="fake: a script, without chat")
     chosen = arguments.parse_args()
@@ -109,11 +109,12 @@ def measure(folder: Path, engine: str, *, n_rounds: int, ends_at: float, say: Sa
         ]
         asked: list[Part] = [parts.uploaded, parts.cold, parts.ingestion, parts.search, parts.changes]
         if engine != "fake":
-            asked.insert(0, parts.chat(generator))
-        take_turns(asked, both, rounds[:1])
+            asked.insert(0, parts.chatting(generator))
+        say("one round to warm up")
+        take_turns(asked, both, rounds[:1], told=say)
         for running in both:
             running.samples = samples.Samples()  # what was for warming up
-        n_done = take_turns(asked, both, rounds[1:], ends_at=ends_at)
+        n_done = take_turns(asked, both, rounds[1:], ends_at=ends_at, told=say)
         take_turns([parts.keys], both, rounds[1 : 1 + n_done])  # the last: afterwards a key is needed
         say(f"\n{n_done} of {n_rounds} rounds{'' if n_done == n_rounds else '; then the time was up'}\n")
         say(samples.table([running.place.name for running in both], [running.samples for running in both]))

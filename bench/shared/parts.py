@@ -45,17 +45,17 @@ class Round:
 Part = Callable[[Running, Round], None]
 
 
-def chat(generator: Generator) -> Part:
+def chatting(generator: Generator) -> Part:
     """Streams under each load."""
 
-    def measure(running: Running, this: Round) -> None:
+    def chat(running: Running, this: Round) -> None:
         for place, (name, load) in enumerate(LOADS.items(), start=1):
             first_round = 1000 * place + this.number + 1  # the one to warm up is -1
             (figures,) = throughput.measure(generator, [running.server], MODEL, load, rounds=1, first_round=first_round)
             running.samples.rate(name, "tokens/s", figures.rate)
             running.samples.seconds(f"{name}: first token", figures.first_tokens)
 
-    return measure
+    return chat
 
 
 def uploaded(running: Running, this: Round) -> None:

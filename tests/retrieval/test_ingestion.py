@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from retrieval import ingestion, tables
+from retrieval import heavy, ingestion, tables
 from retrieval.attachments import Entry
 from retrieval.heavy import Heavy, Stopped
 from retrieval.ingestion import BATCH_WINDOWS, MOST_ATTEMPTS, text_digest
@@ -147,6 +147,26 @@ def test_bytes_that_cannot_be_fetched_now_are_no_file_s_fault(house: House, monk
             house.worker().step()
     monkeypatch.setattr(house.files, "path_of", find)
     assert house.worker().step()  # at once: it was given back
+    assert house.file(file_id).status == "completed"
+
+
+def test_a_queue_that_does_not_answer_is_no_file_s_fault(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heavy, "MEANWHILE_SECONDS", -1.0)
+    monkeypatch.setattr(heavy, "TICK_SECONDS", 0.001)
+    file_id = house.attach("The office opens at nine.")
+    asked = threading.Event()  # the work goes on until the queue was to be told that it does
+    house.embedder.before = lambda _: asked.wait(10) and None
+
+    def away(_self: Queue, _job: object, **_progress: object) -> bool:
+        asked.set()
+        raise ConnectionError("the database does not answer")
+
+    with ThreadPoolExecutor(1) as pool, monkeypatch.context() as outage:
+        outage.setattr(Queue, "renew", away)
+        for _ in range(2 * MOST_ATTEMPTS):
+            with pytest.raises(ConnectionError):
+                house.worker(heavy=Heavy(pool)).step()
+    house.work()  # at once: it was given back, and nothing was counted
     assert house.file(file_id).status == "completed"
 
 

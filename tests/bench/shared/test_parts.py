@@ -98,7 +98,7 @@ def test_every_load_is_asked_in_every_round_and_no_prompt_comes_twice(one: Runni
 
     script: Any = Script()
     for number in range(-1, 2):
-        parts.chat(script)(one, Round(number=number))
+        parts.chatting(script)(one, Round(number=number))
     assert len(jobs) == 3 * len(LOADS)
     assert [job.fields for job in jobs[: len(LOADS)]] == [load.fields for load in LOADS.values()]
     prompts = [prompt for job in jobs for client in job.prompts for prompt in client]

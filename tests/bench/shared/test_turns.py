@@ -10,7 +10,11 @@ ROUNDS = [Round(number=number) for number in range(4)]
 
 
 def noting(notes: list[str], name: str) -> Any:
-    return lambda running, this: notes.append(f"{name}{this.number}{running}")
+    def part(running: Any, this: Round) -> None:
+        notes.append(f"{name}{this.number}{running}")
+
+    part.__name__ = name
+    return part
 
 
 def test_who_was_first_is_second_in_the_next_round() -> None:
@@ -33,3 +37,12 @@ def test_there_is_always_one() -> None:
     both: Any = ["A"]
     assert take_turns([noting(notes, "")], both, ROUNDS, ends_at=0, clock=lambda: 1.0) == 1
     assert notes == ["0A"]
+
+
+def test_whoever_waits_is_told_what_takes_so_long() -> None:
+    told: list[str] = []
+    both: Any = ["A"]
+    ticks = count(0, 10)
+    parts = [noting([], "chat"), noting([], "search")]
+    take_turns(parts, both, ROUNDS[:2], clock=lambda: next(ticks), told=told.append)
+    assert told == ["round 1: chat 10 s, search 10 s", "round 2: chat 10 s, search 10 s"]
