@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from server.storage import migrations
 from server.storage.errors import DatabaseFull, DatabaseUnavailable
 from server.storage.file_lock import folder_locked
+from server.storage.silence import PING_SECONDS, end_silence, silent_for
 
 BUSY_SECONDS = 10  # how long a writer waits for another process, or another thread
 MIGRATION_SECONDS = 120
@@ -62,6 +64,7 @@ class Database:
                 pool_use_lifo=True,  # those used a moment ago again, and the others rest
                 connect_args=_connect_args(parsed),
             )
+            end_silence(self._engine)
             sa.event.listen(self._engine, "connect", _replace_nul)
             sa.event.listen(self._engine, "checkin", self._note_use)
             sa.event.listen(self._engine, "checkout", self._check_is_there)
@@ -82,12 +85,14 @@ class Database:
         """
         with _translated(), self._engine.connect() as connection:
             if self._lock is None:
-                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS}s'")
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-                encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
-                if encoding != "UTF8":
-                    raise DatabaseUnavailable(f"the database has the encoding {encoding}; make one with UTF8")
-                migrations.upgrade(connection)
+                with silent_for(connection.connection.driver_connection, inf):  # tables may be large
+                    connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{MIGRATION_SECONDS}s'")
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+                    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+                    if encoding != "UTF8":
+                        raise DatabaseUnavailable(f"the database has the encoding {encoding}; make one with UTF8")
+                    migrations.upgrade(connection)
+                    connection.commit()
             else:
                 connection.detach()  # its pragmas are its own; it does not go back to the pool
                 raw = connection.connection.dbapi_connection
@@ -99,7 +104,7 @@ class Database:
                 migrations.upgrade(connection)
                 dangling = connection.exec_driver_sql("PRAGMA foreign_key_check").first()
                 assert dangling is None, f"a migration broke a reference: {dangling}"
-            connection.commit()
+                connection.commit()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -170,7 +175,8 @@ class Database:
         if used_at is None or self._clock() - used_at < SURE_SECONDS:
             return
         try:
-            self._engine.dialect.do_ping(connection)
+            with silent_for(connection, PING_SECONDS):
+                self._engine.dialect.do_ping(connection)
         except self._engine.dialect.loaded_dbapi.Error as error:
             raise sa.exc.InvalidatePoolError from error
 
