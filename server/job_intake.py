@@ -142,6 +142,9 @@ class JobIntake:
             )
         if new.publish == "if_better" and new.validation_file is None:
             raise JobInvalid("`if_better` compares on a validation_file, and none is given", param="publish")
+        if parent is not None and parent.is_soft_prompt != (kind == "prompt_tuning"):
+            what = "a soft prompt, and only prompt_tuning" if parent.is_soft_prompt else "a LoRA, and any other method"
+            raise JobInvalid(f"{parent.id} is {what} goes on from it", param="method.type")
         if parent is not None and "lora" in asked.model_fields_set:
             raise JobInvalid(
                 f"training goes on from {parent.id}, whose shape stays as it is; leave `lora` out",

@@ -9,7 +9,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
+import openai
 import pytest
 from safetensors.numpy import save_file
 
@@ -50,6 +52,32 @@ def add_prompt(services: Services, tmp_path: Path) -> AddPrompt:
         return version
 
     return register
+
+
+@pytest.mark.parametrize(("parent", "method"), [("brief", "supervised"), ("legal", "prompt_tuning")])
+async def test_training_goes_on_as_it_began(
+    services: Services,
+    http: httpx2.AsyncClient,
+    client: openai.AsyncOpenAI,
+    add_prompt: AddPrompt,
+    make_adapter: Callable[..., Path],
+    parent: str,
+    method: str,
+) -> None:
+    add_prompt("brief")
+    source = str(make_adapter("legal"))
+    services.intake.take(Order(name="legal", source=source, stage=from_source(source)))
+    asked, answered = {"role": "user", "content": "Open?"}, {"role": "assistant", "content": "At nine."}
+    lines = (json.dumps({"messages": [asked, answered]}) + "\n").encode()
+    file = await client.files.create(file=("lines.jsonl", lines), purpose="fine-tune")
+    wanted = {"training_file": file.id, "suffix": "further"}
+    other = "supervised" if method == "prompt_tuning" else "prompt_tuning"
+    for kind, status in ((method, 400), (other, 200)):
+        body = {"model": parent, "method": {"type": kind}, **wanted}
+        answer = await http.post("/v1/fine_tuning/jobs", json=body)
+        assert answer.status_code == status, answer.text
+        if status == 400:
+            assert (answer.json()["error"]["param"], services.jobs.counts()) == ("method.type", {})
 
 
 async def test_requests_for_one_share_one_load(services: Services, engine: FakeEngine, add_prompt: AddPrompt) -> None:
