@@ -24,10 +24,10 @@ from adapters.errors import NameInvalid, NameTaken
 from adapters.names import check_name, shown
 from retrieval.pages import Order, Page
 from server.storage import feed
-from server.storage.assistant import Assistant, AssistantFields, assistant_of, check_fields
+from server.storage.assistant import Assistant, AssistantFields, assistant_of, check_fields, check_resources
 from server.storage.database import Database
 from server.storage.entries_file import read_entries
-from server.storage.errors import AssistantNotFound, FileInvalid, ManagedByFile
+from server.storage.errors import AssistantInvalid, AssistantNotFound, FileInvalid, ManagedByFile
 from server.storage.pages import page_of
 from server.storage.tables import assistants
 
@@ -72,6 +72,7 @@ class Assistants:
         Raises AssistantInvalid, and NameInvalid or NameTaken of `adapters.errors`.
         """
         fields = check_fields(given)
+        check_resources(given)
         made_id = f"asst_{secrets.token_hex(12)}"
         name = fields.name or made_id
         made = assistant_of(fields, id=made_id, name=name, created_at=self._clock())
@@ -113,6 +114,7 @@ class Assistants:
         Raises AssistantNotFound, ManagedByFile, AssistantInvalid, NameInvalid or NameTaken.
         """
         current = self._writable(id_or_name)
+        check_resources(changes)
         with self._naming(str(changes.get("name"))), self._database.write() as connection:
             row = self._row(connection, current.id)
             fields = check_fields({"name": row["name"], "model": row["model"], **row["fields"], **changes})
@@ -195,8 +197,11 @@ def _read_file(path: Path) -> builtins.list[Assistant]:
     for entry in read_entries(path, _Entry):
         try:
             check_name(entry.name)
+            check_resources({"tool_resources": entry.tool_resources})
         except NameInvalid:
             raise FileInvalid(f"{path}: {_bad_name(entry.name)}") from None
+        except AssistantInvalid as error:
+            raise FileInvalid(f"{path}: {entry.name!r}: {error}") from None
         if entry.name in found:
             raise FileInvalid(f"{path}: two entries are called {entry.name!r}; rename one")
         # The same id at each start, because clients keep ids.
