@@ -23,6 +23,7 @@ from sqlalchemy.exc import IntegrityError
 from adapters.errors import NameInvalid, NameTaken
 from adapters.names import check_name, shown
 from retrieval.pages import Order, Page
+from retrieval.places import Places
 from server.storage import feed
 from server.storage.assistant import Assistant, AssistantFields, assistant_of, check_fields, check_resources
 from server.storage.database import Database
@@ -58,6 +59,7 @@ class Assistants:
         self._taken = taken
         self._clock = clock
         self._from_file = _read_file(file) if file else []
+        self._places = Places()
         self._refreshing = threading.Lock()  # a later snapshot is never replaced by an earlier one
         self._all: builtins.list[Assistant] = []
         self._by_name: dict[str, Assistant] = {}
@@ -102,7 +104,16 @@ class Assistants:
         self, *, limit: int = 20, order: Order = "desc", after: str | None = None, before: str | None = None
     ) -> Page[Assistant]:
         """A page of all assistants, by when they were made. Raises CursorUnknown."""
-        return page_of(self._all, lambda one: one.id, limit=limit, order=order, after=after, before=before)
+        return page_of(
+            self._all,
+            lambda one: one.id,
+            limit=limit,
+            order=order,
+            after=after,
+            before=before,
+            key_of=_age,
+            places=self._places,
+        )
 
     def all(self) -> tuple[Assistant, ...]:
         """Every assistant that a name means, oldest first."""
@@ -145,7 +156,7 @@ class Assistants:
         with self._refreshing:
             with self._database.look() as connection:
                 stored = [_assistant(row) for row in connection.execute(sa.select(assistants)).mappings()]
-            every = sorted([*stored, *self._from_file], key=lambda one: (one.created_at, one.id))
+            every = sorted([*stored, *self._from_file], key=_age)
             by_id = {one.id: one for one in every}
             by_name = {one.name: one for one in [*stored, *self._from_file]}  # the file's entries win
             self._all, self._by_name = every, by_id | by_name
@@ -186,6 +197,10 @@ class Assistants:
             yield
         except IntegrityError:  # another process was faster
             raise NameTaken(_taken_name(name)) from None
+
+
+def _age(one: Assistant) -> tuple[float, str]:
+    return one.created_at, one.id
 
 
 class _Entry(AssistantFields):

@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from adapters.errors import NameInvalid, NameTaken
+from retrieval.pages import Order
 from server.storage.assistants import Assistant, Assistants
 from server.storage.database import Database
 from server.storage.errors import AssistantInvalid, AssistantNotFound, CursorUnknown, FileInvalid, ManagedByFile
@@ -195,6 +196,20 @@ def test_pages_are_by_age(database: Database) -> None:
     assert assistants.list(order="asc", before=made[1].id).items == (made[0],)
     with pytest.raises(CursorUnknown):
         assistants.list(after="asst_none")
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_all_are_deleted_page_by_page(database: Database, order: Order) -> None:
+    times = iter(range(100))
+    assistants = Assistants(database, clock=lambda: float(next(times) // 2))  # some were made at the same moment
+    for _ in range(7):
+        assistants.create({"model": "demo"})
+    after = None
+    while (page := assistants.list(limit=2, order=order, after=after)).items:
+        for one in page.items:
+            assistants.delete(one.id)
+        after = page.items[-1].id
+    assert assistants.all() == ()
 
 
 FILE = """
