@@ -92,7 +92,9 @@ async def dress(body: dict[str, Any], plan: Plan, dialect: Dialect, engine: Engi
     body = dict(body)
     for name in DEFAULTS:
         value = getattr(assistant, name, None)
-        if value is not None and body.get(name) is None and not (dialect != "chat" and name == "response_format"):
+        if name == "response_format" and (dialect != "chat" or value == "auto"):  # OpenAI's "auto" is no wish at all
+            continue
+        if value is not None and body.get(name) is None:
             body[name] = value
     instructions = assistant.instructions or ""
     examples = list(assistant.examples)

@@ -24,7 +24,11 @@ def ingest(
     exclude: Annotated[Globs, typer.Option("--exclude", help="No file whose path or name fits; repeatable.")] = None,
     known_as: Annotated[
         str,
-        typer.Option("--as", help="What this folder is called in the store; its name if unset."),
+        typer.Option(
+            "--as",
+            help="What this folder is called in the store; its name if unset. What the store has under a name given "
+            "here becomes this folder's.",
+        ),
     ] = "",
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=64, help="Uploads at once.")] = 4,
     retry: Annotated[bool, typer.Option("--retry", help="Read again what could not be read before.")] = False,
@@ -35,7 +39,8 @@ def ingest(
     """Upload what is new or changed in a folder, wait until it can be searched, and remove what is gone.
 
     Hidden and empty files are left out, and so are links that lead elsewhere. A second time nothing is done. Ends with
-    1 when a file could not be read; each is named with its reason.
+    1 when a file could not be read; each is named with its reason. Another folder's files stay: one of a name that the
+    store knows from elsewhere is refused until --as says which it is.
     """
     from server.client import connect
     from server.ingesting import Ingesting, Report

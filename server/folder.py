@@ -25,29 +25,33 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A file in the store that came from this folder, at some time."""
+    """A file in the store that came from a folder of this name, at some time."""
 
     file_id: str
+    folder_id: str  # of the folder that it came from; "" where an earlier release put it there
     path: str
     digest: str
     status: str
     error_code: str | None
     error: str | None
+    attributes: Mapping[str, Any]  # all that it has, also what people gave it
 
     @classmethod
     def of(cls, item: Mapping[str, Any], folder: str) -> Known | None:
-        """From OpenAI's vector store file object; None for one that came another way, or from another folder."""
+        """From OpenAI's vector store file object; None for one that is not of a folder of this name."""
         attributes = item.get("attributes") or {}
         if attributes.get("folder") != folder or not isinstance(attributes.get("path"), str):
             return None
         error = item.get("last_error") or {}
         return cls(
             file_id=item["id"],
+            folder_id=str(attributes.get("folder_id", "")),
             path=attributes["path"],
             digest=str(attributes.get("sha256", "")),
             status=item["status"],
             error_code=error.get("code"),
             error=error.get("message"),
+            attributes=attributes,
         )
 
 
@@ -73,11 +77,6 @@ class Plan:
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
         return not (self.uploads or self.again or self.waiting or self.outdated or self.gone)
-
-
-def attributes_of(found: Found, folder: str) -> dict[str, str]:
-    """By these a file in the store is known again."""
-    return {"folder": folder, "path": found.path, "sha256": found.digest}
 
 
 def paths(

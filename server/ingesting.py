@@ -13,7 +13,8 @@ from typing import Any
 from server.cli_files import check_name
 from server.cli_output import CommandFailed
 from server.client import Api, Refused
-from server.folder import Found, Known, Plan, attributes_of, compare, paths, problem, read
+from server.folder import Found, Known, Plan, compare, paths, problem, read
+from server.folder_origin import Origin
 
 GROUP = 100  # files that are uploaded and then put into the store together
 POLL_SECONDS = 0.5
@@ -54,17 +55,26 @@ class Ingesting:
         self._api = api
         self._root = folder
         self._store = store
-        self._folder = known_as or folder.resolve().name
+        self._origin = Origin.of(folder, known_as)
+        self._is_named = bool(known_as)  # by a person, who takes over what the store has under that name
         self._jobs = jobs
         self._path = f"/v1/vector_stores/{check_name(store)}"
 
     def run(
         self, *, include: Sequence[str] = (), exclude: Sequence[str] = (), retry: bool = False, dry_run: bool = False
     ) -> Report:
-        """Make the store equal to the folder. Raises CommandFailed when the server refuses or cannot be reached."""
+        """Make the store equal to the folder.
+
+        Raises CommandFailed when the server refuses or cannot be reached, and when the store's files of this name may
+        be another folder's.
+        """
         report = Report()
         found = self._found(include, exclude, report)
-        plan = compare(found, self._known(create=not dry_run), self._root, retry=retry)
+        known = self._known(create=not dry_run)
+        doubt = None if self._is_named else self._origin.doubt(known, self._root)
+        if doubt is not None:
+            raise CommandFailed(doubt)
+        plan = compare(found, known, self._root, retry=retry)
         report.unchanged = len(plan.unchanged)
         report.failed |= {one.path: one.error or one.status for one in plan.failed}
         if dry_run:
@@ -72,6 +82,8 @@ class Ingesting:
             report.changed = [one.path for one in plan.changed]
             report.removed = [one.path for one in plan.gone]
             return report
+        gone = {one.file_id for one in plan.gone}
+        self._claim([one for one in known if one.file_id not in gone])
         if not plan.is_empty:
             self._carry_out(plan, report)
         return report
@@ -105,7 +117,16 @@ class Ingesting:
                 self._path = f"/v1/vector_stores/{made['id']}"
             return []
         items = self._api.pages(f"{self._path}/files")
-        return [known for item in items if (known := Known.of(item, self._folder)) is not None]
+        return [known for item in items if (known := Known.of(item, self._origin.name)) is not None]
+
+    def _claim(self, known: Sequence[Known]) -> None:
+        """Note files as this folder's, so that no other folder of its name touches them."""
+        for one, attributes in self._origin.claims(known):
+            try:
+                self._api.call("POST", f"{self._path}/files/{one.file_id}", json={"attributes": attributes})
+            except Refused as error:
+                if error.status != 404:  # somebody else has taken it out
+                    raise
 
     def _carry_out(self, plan: Plan, report: Report) -> None:
         newer = plan.outdated.keys()
@@ -133,7 +154,8 @@ class Ingesting:
             paths_of_kind.sort()
 
     def _attributes(self, known: Known) -> dict[str, str]:
-        return attributes_of(Found(path=known.path, file=self._root / known.path, digest=known.digest), self._folder)
+        found = Found(path=known.path, file=self._root / known.path, digest=known.digest)
+        return self._origin.attributes_of(found)
 
     def _send(self, group: Sequence[Found], report: Report, sent: Advance, embedded: Advance) -> list[str]:
         """Upload some files and put them into the store together; the batch's id, none when all uploads failed."""
@@ -146,7 +168,7 @@ class Ingesting:
                 report.failed[one.path] = str(answer)
                 embedded(1)
             else:
-                entries.append((answer["id"], attributes_of(one, self._folder)))
+                entries.append((answer["id"], self._origin.attributes_of(one)))
         if not entries:
             return []
         try:

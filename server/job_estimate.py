@@ -8,23 +8,38 @@ from typing import TYPE_CHECKING, Any
 from adapters.base_model import BaseModel
 from adapters.training.job import Event, Job, Level
 from adapters.training.jobs import new_event_id
+from adapters.training.method import Lora
 
 if TYPE_CHECKING:
     from adapters.training.data.counting import Counts
 
 
-def first_events(job: Job, counts: Counts, base: BaseModel, tokens_per_second: float | None, now: float) -> list[Event]:
-    """The estimate, then warnings. counts: of the training file. tokens_per_second: of earlier jobs, where known."""
-    message, data = _created(job, counts, base, tokens_per_second)
+def first_events(
+    job: Job,
+    counts: Counts,
+    base: BaseModel,
+    tokens_per_second: float | None,
+    now: float,
+    *,
+    parent: Lora | None = None,
+) -> list[Event]:
+    """The estimate, then warnings.
+
+    counts: of the training file. tokens_per_second: of earlier jobs, where known. parent: the shape of the LoRA that
+    training goes on from.
+    """
+    message, data = _created(job, counts, base, tokens_per_second, parent)
     warnings = _warnings(job, counts, base.context_tokens)
     return [_event("info", message, now, data), *(_event("warn", warning, now) for warning in warnings)]
 
 
-def _created(job: Job, counts: Counts, base: BaseModel, tokens_per_second: float | None) -> tuple[str, dict[str, Any]]:
+def _created(
+    job: Job, counts: Counts, base: BaseModel, tokens_per_second: float | None, parent: Lora | None
+) -> tuple[str, dict[str, Any]]:
     from adapters.training.plan import seconds_for, settle
 
     width = next(iter(base.embeddings.values()))[1] if base.embeddings else None
-    plan = settle(job.method, counts, hidden_size=width, context_tokens=base.context_tokens)
+    plan = settle(job.method, counts, hidden_size=width, context_tokens=base.context_tokens, parent=parent)
     shapes = [*base.modules.values(), *base.embeddings.values()]
     n_parameters = sum(outputs * inputs for outputs, inputs in shapes)
     seconds = seconds_for(counts, plan, n_parameters, tokens_per_second)

@@ -23,6 +23,7 @@ from adapters.training.folders import TRAINING, VALIDATION, JobFolders
 from adapters.training.job import Job, JobFile
 from adapters.training.jobs import Jobs, new_job_id
 from adapters.training.method import Kind, Method, Publish
+from adapters.training.parent import shape_of
 from retrieval.errors import FileNotFound
 from retrieval.file import File
 from retrieval.files import Files
@@ -87,6 +88,7 @@ class JobIntake:
         """
         parent = self._parent(new)
         self._check_method(new, parent)
+        shape = None if parent is None else shape_of(self._registry.path(parent))
         training = self._file(new.training_file, "training_file", sees)
         validation = None if new.validation_file is None else self._file(new.validation_file, "validation_file", sees)
         suffix = self._suffix(new.suffix, training.filename)
@@ -114,7 +116,8 @@ class JobIntake:
                 validation=_job_file(validation, checked) if validation and checked else None,
             )
             speed = self._jobs.tokens_per_second(job.base_fingerprint, kind)
-            return self._jobs.create(job, *first_events(job, counts, self._base, speed, self._clock()))
+            events = first_events(job, counts, self._base, speed, self._clock(), parent=shape)
+            return self._jobs.create(job, *events)
         except BaseException:
             self._folders.remove(job_id)
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +10,7 @@ from peft import LoraConfig, PeftModel, PromptTuningConfig, TaskType, get_peft_m
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, set_seed
 from transformers.pytorch_utils import Conv1D
 
-from adapters.peft_config import CONFIG_FILE
 from adapters.training.errors import JobInvalid
-from adapters.training.method import Lora
 from adapters.training.plan import Plan
 
 Quantization = Literal["nf4"] | None
@@ -94,18 +91,3 @@ def check_targets(targets: tuple[str, ...], model: Any) -> None:
                 "and 'all-linear' means all of them",
                 param="lora.target_modules",
             )
-
-
-def shape_of(parent: Path) -> Lora | None:
-    """The LoRA shape of an adapter on disk; None for a soft prompt."""
-    told = json.loads((parent / CONFIG_FILE).read_bytes())
-    if told.get("peft_type") != "LORA":
-        return None
-    targets = told.get("target_modules") or "all-linear"
-    return Lora(
-        r=told["r"],
-        alpha=told["lora_alpha"],
-        dropout=told.get("lora_dropout") or 0.0,
-        target_modules=targets if isinstance(targets, str) else tuple(sorted(targets)),
-        use_rslora=bool(told.get("use_rslora", False)),
-    )

@@ -18,6 +18,7 @@ from adapters.safetensors_file import WEIGHTS_FILE, SafetensorsFile
 from adapters.training.checkpoints import Checkpoints, copy_adapter
 from adapters.training.history import Asked, History, Interrupted, Step
 from adapters.training.method import Method
+from adapters.training.parent import shape_of
 from adapters.training.plan import Plan, settle, text_row_tokens
 from adapters.training.quiet import quiet
 
@@ -92,7 +93,7 @@ def _train(order: Order, work: Path, tell: Callable[[Step], Asked]) -> Trained:
         rows.counts,
         n_rows=len(rows),
         hidden_size=width,
-        parent=base_loading.shape_of(order.parent) if order.parent else None,
+        parent=shape_of(order.parent) if order.parent else None,
     )
     validation = _validation(order, rows_of)
     tuned = base_loading.adapt(model, plan, parent=order.parent, seed=order.seed)

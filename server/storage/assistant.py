@@ -102,6 +102,23 @@ def check_fields(given: Mapping[str, Any]) -> AssistantFields:
         raise AssistantInvalid(told, param=told.partition(":")[0]) from error
 
 
+def check_resources(given: Mapping[str, Any]) -> None:
+    """That `file_search` asks for nothing that would be ignored. Raises AssistantInvalid, which names the field.
+
+    For what people write: rows of before this was checked are read as ever.
+    """
+    resources = given.get("tool_resources")
+    search = resources.get("file_search") if isinstance(resources, Mapping) else None
+    for key in search if isinstance(search, Mapping) else ():
+        param = f"tool_resources.file_search.{str(key)[:64]}"
+        if key == "vector_stores":
+            raise AssistantInvalid(
+                f"{param}: no store is made here; make the store first and name it in `vector_store_ids`", param=param
+            )
+        if key != "vector_store_ids":
+            raise AssistantInvalid(f"{param}: unknown field; only `vector_store_ids` is taken here", param=param)
+
+
 def assistant_of(
     fields: AssistantFields,
     *,

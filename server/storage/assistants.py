@@ -23,11 +23,12 @@ from sqlalchemy.exc import IntegrityError
 from adapters.errors import NameInvalid, NameTaken
 from adapters.names import check_name, shown
 from retrieval.pages import Order, Page
+from retrieval.places import Places
 from server.storage import feed
-from server.storage.assistant import Assistant, AssistantFields, assistant_of, check_fields
+from server.storage.assistant import Assistant, AssistantFields, assistant_of, check_fields, check_resources
 from server.storage.database import Database
 from server.storage.entries_file import read_entries
-from server.storage.errors import AssistantNotFound, FileInvalid, ManagedByFile
+from server.storage.errors import AssistantInvalid, AssistantNotFound, FileInvalid, ManagedByFile
 from server.storage.pages import page_of
 from server.storage.tables import assistants
 
@@ -58,6 +59,7 @@ class Assistants:
         self._taken = taken
         self._clock = clock
         self._from_file = _read_file(file) if file else []
+        self._places = Places()
         self._refreshing = threading.Lock()  # a later snapshot is never replaced by an earlier one
         self._all: builtins.list[Assistant] = []
         self._by_name: dict[str, Assistant] = {}
@@ -72,6 +74,7 @@ class Assistants:
         Raises AssistantInvalid, and NameInvalid or NameTaken of `adapters.errors`.
         """
         fields = check_fields(given)
+        check_resources(given)
         made_id = f"asst_{secrets.token_hex(12)}"
         name = fields.name or made_id
         made = assistant_of(fields, id=made_id, name=name, created_at=self._clock())
@@ -101,7 +104,16 @@ class Assistants:
         self, *, limit: int = 20, order: Order = "desc", after: str | None = None, before: str | None = None
     ) -> Page[Assistant]:
         """A page of all assistants, by when they were made. Raises CursorUnknown."""
-        return page_of(self._all, lambda one: one.id, limit=limit, order=order, after=after, before=before)
+        return page_of(
+            self._all,
+            lambda one: one.id,
+            limit=limit,
+            order=order,
+            after=after,
+            before=before,
+            key_of=_age,
+            places=self._places,
+        )
 
     def all(self) -> tuple[Assistant, ...]:
         """Every assistant that a name means, oldest first."""
@@ -113,6 +125,7 @@ class Assistants:
         Raises AssistantNotFound, ManagedByFile, AssistantInvalid, NameInvalid or NameTaken.
         """
         current = self._writable(id_or_name)
+        check_resources(changes)
         with self._naming(str(changes.get("name"))), self._database.write() as connection:
             row = self._row(connection, current.id)
             fields = check_fields({"name": row["name"], "model": row["model"], **row["fields"], **changes})
@@ -143,7 +156,7 @@ class Assistants:
         with self._refreshing:
             with self._database.look() as connection:
                 stored = [_assistant(row) for row in connection.execute(sa.select(assistants)).mappings()]
-            every = sorted([*stored, *self._from_file], key=lambda one: (one.created_at, one.id))
+            every = sorted([*stored, *self._from_file], key=_age)
             by_id = {one.id: one for one in every}
             by_name = {one.name: one for one in [*stored, *self._from_file]}  # the file's entries win
             self._all, self._by_name = every, by_id | by_name
@@ -186,6 +199,10 @@ class Assistants:
             raise NameTaken(_taken_name(name)) from None
 
 
+def _age(one: Assistant) -> tuple[float, str]:
+    return one.created_at, one.id
+
+
 class _Entry(AssistantFields):
     name: str
 
@@ -195,8 +212,11 @@ def _read_file(path: Path) -> builtins.list[Assistant]:
     for entry in read_entries(path, _Entry):
         try:
             check_name(entry.name)
+            check_resources({"tool_resources": entry.tool_resources})
         except NameInvalid:
             raise FileInvalid(f"{path}: {_bad_name(entry.name)}") from None
+        except AssistantInvalid as error:
+            raise FileInvalid(f"{path}: {entry.name!r}: {error}") from None
         if entry.name in found:
             raise FileInvalid(f"{path}: two entries are called {entry.name!r}; rename one")
         # The same id at each start, because clients keep ids.

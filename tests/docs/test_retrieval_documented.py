@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -24,6 +25,8 @@ from retrieval.vector_store import Chunking
 from retrieval.windows import RESERVED_TOKENS
 from server.asking import MOST_STORES, RETRIEVAL_FIELDS
 from server.errors import STATUS
+from server.folder import Found
+from server.folder_origin import ID_DIGITS, Origin
 from server.retrieval_metrics import RetrievalMetrics
 from server.search_options import MOST_RESULTS
 from server.source import Reason
@@ -49,6 +52,13 @@ def test_formats_are_the_parsers() -> None:
 
 def test_failures_have_openais_codes_and_every_code_is_told() -> None:
     assert {cell.strip("`") for cell in first_cells(section("What cannot be read"))} == set(get_args(ParseCode))
+
+
+def test_a_folder_s_attributes_are_those_that_its_files_get(tmp_path: Path) -> None:
+    found = Found(path="a.md", file=tmp_path / "a.md", digest="0")
+    told = [cell.strip("`") for cell in first_cells(section("A folder"))]
+    assert told == [*Origin.of(tmp_path).attributes_of(found)]
+    assert f"{ID_DIGITS} hex digits" in section("A folder")
 
 
 def test_error_codes_are_those_of_the_table_with_their_status() -> None:

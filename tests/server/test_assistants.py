@@ -53,6 +53,15 @@ async def test_the_client_s_system_text_follows_in_one_message_and_its_sampling_
     assert body["temperature"] == 0.9
 
 
+@pytest.mark.parametrize("preset", ["auto", {"type": "json_object"}])
+async def test_a_preset_form_of_the_answer_is_passed_on_unless_it_is_left_to_the_model(
+    client: openai.AsyncOpenAI, engine: FakeEngine, services: Services, preset: Any
+) -> None:
+    services.assistants.create({**LAWYER, "response_format": preset})
+    body = await _sent(client, engine)
+    assert body.get("response_format", "left out") == ("left out" if preset == "auto" else preset)
+
+
 async def test_an_assistant_over_an_adapter_is_found_by_id_and_by_name(
     client: openai.AsyncOpenAI, engine: FakeEngine, services: Services, add: Callable[..., Any]
 ) -> None:

@@ -19,6 +19,7 @@ from server import ingesting
 from server.cli import main
 from server.cli_output import CommandFailed
 from server.client import Api
+from server.folder_origin import Origin
 from server.offline import Offline
 from server.offline_ingestion import OfflineIngestion
 from server.settings import load_settings
@@ -196,6 +197,85 @@ def test_several_folders_in_one_store(manyhats: Manyhats, folder: Path, tmp_path
     assert manyhats("ingest", other, "--store", "hb", "--as", "handbook", "--dry-run").count("\n- ") == 1
 
 
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    """Two folders of one name, with files of their own and one that both have."""
+    folders = (tmp_path / "a" / "docs", tmp_path / "b" / "docs")
+    for folder, text in zip(folders, ("ab cd", "ef gh"), strict=True):
+        folder.mkdir(parents=True)
+        (folder / "README.md").write_text(f"Of one of them: {text}.")
+        (folder / "LICENSE").write_text("The same: ij kl.")
+        (folder / f"only-{text[:2]}.md").write_text(f"Of this one alone: {text} mn.")
+    return folders
+
+
+def kept(manyhats: Manyhats) -> list[str]:
+    """Paths of the files in the store."""
+    hits = json.loads(manyhats("stores", "search", "kb", "ab cd ef gh ij kl mn", "-n", "50", "--json"))
+    return sorted({hit["attributes"]["path"] for hit in hits})
+
+
+A = ["LICENSE", "README.md", "only-ab.md"]
+B = ["LICENSE", "README.md", "only-ef.md"]
+
+
+def check_two_folders(manyhats: Manyhats, a: Path, b: Path, tmp_path: Path) -> None:
+    assert "3 added" in manyhats("ingest", a, "--store", "kb")
+    for words in ((), ("--dry-run",)):
+        said = manyhats("ingest", b, "--store", "kb", *words, status=1)
+        assert "another folder that is called 'docs'" in said
+        assert "--as NAME" in said
+    assert kept(manyhats) == A
+    assert manyhats("ingest", b, "--store", "kb", "--as", "docs-b") == "kb: 3 added\n"
+    assert kept(manyhats) == sorted({*A, *B})
+    assert manyhats("ingest", a, "--store", "kb") == "kb: 3 unchanged\n"
+
+    moved = tmp_path / "moved" / "docs"
+    moved.parent.mkdir()
+    a.rename(moved)
+    (moved / "README.md").unlink()
+    assert "--as docs" in manyhats("ingest", moved, "--store", "kb", status=1)
+    assert manyhats("ingest", moved, "--store", "kb", "--as", "docs") == "kb: 1 removed, 2 unchanged\n"
+    assert manyhats("ingest", moved, "--store", "kb") == "kb: 2 unchanged\n"  # it is this one's now
+    assert manyhats("ingest", b, "--store", "kb", "--as", "docs-b") == "kb: 3 unchanged\n"
+
+
+def test_two_folders_of_one_name_leave_each_other_alone(
+    manyhats: Manyhats, two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    check_two_folders(manyhats, *two, tmp_path)
+
+
+def test_a_store_of_an_earlier_release_goes_on(
+    manyhats: Manyhats, two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = two
+    (b / "LICENSE").write_text("Another: op qr.")
+    original = Origin.attributes_of
+    with monkeypatch.context() as patched:  # as it was before files told where they came from
+        patched.setattr(Origin, "attributes_of", lambda self, found: before(original(self, found)))
+        assert "3 added" in manyhats("ingest", a, "--store", "kb")
+    said = manyhats("ingest", b, "--store", "kb", status=1)
+    assert "--as docs" in said
+    assert kept(manyhats) == A
+
+    (a / "README.md").write_text("Anew: st uv.")
+    (a / "LICENSE").unlink()
+    assert "+ " not in manyhats("ingest", a, "--store", "kb", "--dry-run")
+    assert manyhats("ingest", a, "--store", "kb") == "kb: 1 changed, 1 removed, 1 unchanged\n"
+    hits = json.loads(manyhats("stores", "search", "kb", "ab cd st uv mn", "--json"))
+    assert {hit["attributes"]["folder_id"] for hit in hits} == {Origin.of(a).id}
+    assert {hit["attributes"].get("lang") for hit in hits} == {None, "pt"}  # what it had before is still there
+    seen = calls(monkeypatch)
+    assert manyhats("ingest", a, "--store", "kb") == "kb: 2 unchanged\n"
+    assert {method for method, _ in seen} == {"GET"}
+
+
+def before(attributes: dict[str, str]) -> dict[str, str]:
+    """What an earlier release noted, and something that a person did."""
+    return {"lang": "pt"} | {key: value for key, value in attributes.items() if key != "folder_id"}
+
+
 def test_more_files_than_fit_one_batch(manyhats: Manyhats, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingesting, "GROUP", 3)
     for number in range(5):
@@ -334,6 +414,12 @@ def test_over_http(served: str, manyhats: Manyhats, folder: Path) -> None:
     assert "32 unchanged, 1 failed" in manyhats("ingest", folder, "--store", "hb", status=1, both=True)
     assert "32 completed, 1 failed" in manyhats("stores", "show", "hb")
     assert "in the background" in manyhats("stores", "reembed", "hb")
+
+
+def test_two_folders_of_one_name_over_http(
+    served: str, manyhats: Manyhats, two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    check_two_folders(manyhats, *two, tmp_path)
 
 
 def test_no_server_at_the_address(manyhats: Manyhats, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from server.folder import Found, Known, Plan, attributes_of, compare, paths, problem, read
+from server.folder import Found, Known, Plan, compare, paths, problem, read
+from server.folder_origin import Origin
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def write(root: Path, *names: str, content: str = "text") -> None:
 def known(path: str, content: str = "text", *, status: str = "completed", code: str | None = None) -> Known:
     found = Found(path=path, file=Path(path), digest=f"sha of {content}")
     item: dict[str, Any] = {"id": f"file-{path}-{content}-{status}", "status": status}
-    item["attributes"] = attributes_of(found, "folder")
+    item["attributes"] = Origin(name="folder", id="0123").attributes_of(found)
     item["last_error"] = {"code": code, "message": f"{path} is damaged"} if code else None
     made = Known.of(item, "folder")
     assert made

@@ -96,3 +96,13 @@ async def test_its_stores_must_be_there(http: httpx2.AsyncClient, services: Serv
     changed = await http.post("/v1/assistants/guide", json={"tool_resources": about("none")["tool_resources"]})
     assert changed.status_code == 404
     assert services.assistants.get("guide").vector_store_ids == ("laws", store.id)
+
+
+async def test_a_store_is_not_made_on_the_way(http: httpx2.AsyncClient, services: Services) -> None:
+    services.assistants.create({"name": "guide", "model": "demo"})
+    asking = {"tool_resources": {"file_search": {"vector_stores": [{"file_ids": ["file-1"]}]}}}
+    for path, body in (("/v1/assistants", {"model": "demo", **asking}), ("/v1/assistants/guide", asking)):
+        answer = await http.post(path, json=body)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"]) == (400, "tool_resources.file_search.vector_stores")
+        assert "make the store first" in error["message"]

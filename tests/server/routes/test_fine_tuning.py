@@ -128,6 +128,10 @@ async def test_training_goes_on_from_a_version(client: openai.AsyncOpenAI, uploa
     for name in ("clinica", version.id, f"ft:demo::clinica:{version.digest[:12]}"):
         job = await client.fine_tuning.jobs.create(model=name, training_file=training, suffix="clinica")
         assert job.model == version.id  # the one that the name meant then
+        page = await client.fine_tuning.jobs.list_events(job.id)
+        (created,) = (event for event in page.data if event.data)
+        lora: Any = created.data["hyperparameters"]["lora"]  # type: ignore[index]  # OpenAI calls it an object
+        assert (lora["r"], lora["alpha"], lora["target_modules"]) == (2, 4, ["q_proj"])  # its own, which stay
 
 
 BAD: list[tuple[dict[str, Any], str, str]] = [

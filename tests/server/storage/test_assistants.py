@@ -10,10 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from adapters.errors import NameInvalid, NameTaken
+from retrieval.pages import Order
 from server.storage.assistants import Assistant, Assistants
 from server.storage.database import Database
 from server.storage.errors import AssistantInvalid, AssistantNotFound, CursorUnknown, FileInvalid, ManagedByFile
 from server.storage.feed import Feed
+from server.storage.tables import assistants as assistants_table
 
 FULL: dict[str, Any] = {
     "name": "lawyer",
@@ -131,6 +133,23 @@ def test_what_an_assistant_cannot_be(assistants: Assistants, wrong: dict[str, An
     assert assistants.get(made.id) == made
 
 
+@pytest.mark.parametrize("key", ["vector_stores", "vector_store_id"])
+def test_what_file_search_would_ignore_is_refused_and_is_read_where_it_is_stored(
+    assistants: Assistants, database: Database, key: str
+) -> None:
+    asking = {"tool_resources": {"file_search": {"vector_store_ids": ["law"], key: [{"file_ids": ["file-1"]}]}}}
+    made = assistants.create(FULL)
+    for change in (lambda: assistants.create({"model": "demo", **asking}), lambda: assistants.update(made.id, asking)):
+        with pytest.raises(AssistantInvalid, match=f"{key}: .*`vector_store_ids`") as refused:
+            change()
+        assert refused.value.param == f"tool_resources.file_search.{key}"
+    with database.write() as connection:  # as it was before that was checked
+        connection.execute(assistants_table.update().values(fields=asking))
+    assistants.refresh()
+    assert assistants.get(made.id).vector_store_ids == ("law",)
+    assert assistants.update(made.id, {"top_p": 0.5}).vector_store_ids == ("law",)
+
+
 def test_updating_changes_what_is_given(assistants: Assistants) -> None:
     made = assistants.create(FULL)
     changed = assistants.update("lawyer", {"name": "advocate", "temperature": None, "top_p": 0.5})
@@ -177,6 +196,20 @@ def test_pages_are_by_age(database: Database) -> None:
     assert assistants.list(order="asc", before=made[1].id).items == (made[0],)
     with pytest.raises(CursorUnknown):
         assistants.list(after="asst_none")
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_all_are_deleted_page_by_page(database: Database, order: Order) -> None:
+    times = iter(range(100))
+    assistants = Assistants(database, clock=lambda: float(next(times) // 2))  # some were made at the same moment
+    for _ in range(7):
+        assistants.create({"model": "demo"})
+    after = None
+    while (page := assistants.list(limit=2, order=order, after=after)).items:
+        for one in page.items:
+            assistants.delete(one.id)
+        after = page.items[-1].id
+    assert assistants.all() == ()
 
 
 FILE = """
@@ -228,6 +261,10 @@ def test_a_models_name_in_the_file_is_told(database: Database, tmp_path: Path) -
         ("- {model: demo}", "entry 1: name: Field required"),
         ("- {name: a, model: demo}\n- {name: a, model: demo}", "two entries are called 'a'"),
         ("- {name: two words, model: demo}", "assistants.yaml: 'two words' cannot be"),
+        (
+            "- {name: a, model: demo, tool_resources: {file_search: {vector_stores: []}}}",
+            r"assistants.yaml: 'a': tool_resources.file_search.vector_stores: ",
+        ),
         ("- {name: a, modle: demo}", r"entry 1 \('a'\): "),
         ("- {name: a, model: demo, managed: api}", "managed: unknown field"),
     ],
