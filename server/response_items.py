@@ -25,6 +25,13 @@ def read_items(given: Any) -> list[dict[str, Any]]:
             raise ApiError(
                 400, f"input[{i}]: an object such as {{'role': 'user', 'content': '…'}}", param=f"input[{i}]"
             )
+        if _is_reference(item):
+            raise ApiError(
+                400,
+                f"input[{i}]: references to items are not followed; name the response that the item is of as "
+                "`previous_response_id`, or send the item itself",
+                param=f"input[{i}]",
+            )
         own = item.get("id")
         # two with one id could not be listed page by page
         item = {**item, "id": own if isinstance(own, str) and own and own not in taken else _new_id()}
@@ -45,6 +52,12 @@ def for_engine(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     if not left:
         raise ApiError(400, "input: no item of it has any content", param="input")
     return left
+
+
+def _is_reference(item: Mapping[str, Any]) -> bool:
+    """OpenAI's `item_reference`, which may leave its type out."""
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and "id" in item and item.keys() <= {"id", "type"})
 
 
 def _message(item: dict[str, Any]) -> dict[str, Any]:

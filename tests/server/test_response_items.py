@@ -11,6 +11,7 @@ from server.engine.fake import FakeEngine
 from server.errors import ApiError
 from server.rendering import rendered
 from server.response_items import for_engine, read_items
+from server.services import Services
 
 
 def _said(*parts: Any) -> dict[str, Any]:
@@ -89,3 +90,23 @@ async def test_a_request_brings_all_that_was_said_to_the_engine(
     assert [item["content"] for item in sent] == ["hi", [_text("a\nno")], "hi"]
     listed = (await http.get(f"/v1/responses/{answer.json()['id']}/input_items?order=asc")).json()["data"]
     assert [item["content"] for item in listed] == ["hi", earlier["content"], [], "hi"]  # kept as it was sent
+
+
+@pytest.mark.parametrize("how", [{}, {"stream": True}, {"background": True}])
+@pytest.mark.parametrize("type_", [{"type": "item_reference"}, {"type": None}, {}])
+async def test_a_reference_to_an_item_is_refused_before_anything_is_kept(
+    http: httpx2.AsyncClient,
+    engine: FakeEngine,
+    services: Services,
+    monkeypatch: pytest.MonkeyPatch,
+    type_: dict[str, Any],
+    how: dict[str, Any],
+) -> None:
+    kept: list[object] = []
+    monkeypatch.setattr(services.responses, "save", kept.append)
+    items = [{"role": "user", "content": "hi"}, {**type_, "id": "msg_1"}]
+    answer = await http.post("/v1/responses", json={"model": "demo", "input": items, **how})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "input[1]")
+    assert "`previous_response_id`" in error["message"]
+    assert (engine.calls, kept) == ([], [])
