@@ -237,6 +237,7 @@ async def _go_on(exchange: Exchange, body: dict[str, Any], services: Services) -
 
 
 def _blank(exchange: Exchange, status: str) -> dict[str, Any]:
+    given = {name: value for name, value in exchange.body.items() if value is not None}
     return {
         "id": exchange.response_id,
         "object": "response",
@@ -247,11 +248,11 @@ def _blank(exchange: Exchange, status: str) -> dict[str, Any]:
         "error": None,
         "incomplete_details": None,
         "usage": None,
-        "parallel_tool_calls": exchange.body.get("parallel_tool_calls", True),
-        "tool_choice": exchange.body.get("tool_choice", "auto"),
-        "tools": exchange.body.get("tools") or [],
-        "temperature": exchange.body.get("temperature", 1.0),
-        "top_p": exchange.body.get("top_p", 1.0),
+        "parallel_tool_calls": given.get("parallel_tool_calls", True),
+        "tool_choice": given.get("tool_choice", "auto"),
+        "tools": given.get("tools", []),
+        "temperature": given.get("temperature", 1.0),
+        "top_p": given.get("top_p", 1.0),
         **exchange.echo,
     }
 

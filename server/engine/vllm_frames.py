@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.engine.base import EngineRefused, EngineUnavailable, Usage
+from server.engine.base import Dialect, EngineRefused, EngineUnavailable, Usage
 
 # with adapters switched on vLLM's engine dies of them as soon as two requests run at once
 PROMPT_LOGPROBS = "log-probabilities are given for the answer's tokens only"
@@ -61,6 +61,17 @@ def refused_fields(body: Mapping[str, Any]) -> None:
             raise EngineRefused(f"{name}: {size} characters; at most {LARGEST_FORM} are compiled", param=name)
     if body.get("echo") and (body.get("logprobs") is not None or "messages" in body):
         raise EngineRefused(f"'echo' with 'logprobs' is not accepted: {PROMPT_LOGPROBS}", param="echo")
+
+
+def without_nulls(body: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """The body as vLLM validates it: in OpenAI's fields null is the default, which vLLM refuses in some of these two.
+
+    It refuses none of OpenAI's in chat. In completions `max_tokens` keeps it: as much as the context has room for.
+    """
+    if dialect not in ("completions", "responses"):
+        return dict(body)
+    kept = "max_tokens" if dialect == "completions" else None
+    return {name: value for name, value in body.items() if value is not None or name == kept}
 
 
 def _parts(turns: object) -> Iterator[object]:

@@ -180,6 +180,8 @@ TABLE: dict[str, tuple[dict[str, Any], list[tuple[dict[str, Any], int]]]] = {
             ({"input": 7}, 400),
             ({"input": ["x"]}, 400),
             ({"input": [{"type": "cat"}]}, 400),
+            ({"input": [{"type": "item_reference", "id": "msg_1"}]}, 400),
+            ({"input": [{"role": "assistant", "content": []}]}, 400),
             ({"input": [{"role": "king", "content": "x"}]}, 400),
             ({"input": [{"role": "user", "content": 7}]}, 400),
             ({"input": LONG}, 400),

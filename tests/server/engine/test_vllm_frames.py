@@ -18,6 +18,7 @@ from server.engine.vllm_frames import (
     refusal,
     refused_fields,
     validation_refusal,
+    without_nulls,
 )
 
 ERROR = 'data: {"error": {"message": "bad", "type": "BadRequestError", "param": "x", "code": 400}}\n\n'
@@ -126,3 +127,11 @@ def test_a_form_that_would_take_minutes_to_compile_is_refused(name: str) -> None
     refused_fields({name: {"json": {"properties": {f"p{i}": {} for i in range(100)}}}})
     with pytest.raises(EngineRefused, match="characters"):
         refused_fields({name: {"json": {"properties": {f"p{i}": {} for i in range(9000)}}}})
+
+
+def test_null_is_the_default_where_openai_says_so() -> None:
+    body = {"service_tier": None, "tools": None, "n": None, "max_tokens": None, "top_p": 1, "text": {"format": None}}
+    assert without_nulls(body, "responses") == {"top_p": 1, "text": {"format": None}}
+    assert without_nulls(body, "completions") == {"max_tokens": None, "top_p": 1, "text": {"format": None}}
+    for dialect in ("chat", "messages"):
+        assert without_nulls(body, dialect) == body
