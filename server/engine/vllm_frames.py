@@ -55,6 +55,10 @@ def refused_fields(body: Mapping[str, Any]) -> None:
     for name, value in body.items():
         if isinstance(value, int) and not -(2**63) <= value < 2**64:  # fails on its way to vLLM's core, as a 500
             raise EngineRefused(f"{name}: the number is too large", param=name)
+    if body.get("structured_outputs") is not None and not isinstance(body["structured_outputs"], dict):
+        raise EngineRefused(  # vLLM takes it for an object before it looks, and fails
+            "structured_outputs: an object such as {'choice': ['yes', 'no']}", param="structured_outputs"
+        )
     for name in (*CONSTRAINTS, "tools"):
         size = len(json.dumps(body[name])) if isinstance(body.get(name), (dict, list)) else 0
         if size > LARGEST_FORM:  # compiling a form takes longer than its length and holds up everybody
