@@ -32,6 +32,8 @@ CONSTRAINTS = ("response_format", "structured_outputs", "text", "output_config")
 
 LARGEST_FORM = 64 * 1024  # characters of a schema, grammar or list of tools as JSON
 
+MOST_STOPS = 4  # strings in `stop`, as at OpenAI; `stop_sequences` has vLLM's own limit, which boot.py raises
+
 KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -55,6 +57,9 @@ def refused_fields(body: Mapping[str, Any]) -> None:
     for name, value in body.items():
         if isinstance(value, int) and not -(2**63) <= value < 2**64:  # fails on its way to vLLM's core, as a 500
             raise EngineRefused(f"{name}: the number is too large", param=name)
+    stops = body.get("stop")
+    if isinstance(stops, list) and len(stops) > MOST_STOPS:
+        raise EngineRefused(f"stop: {len(stops)} strings; at most {MOST_STOPS} are taken", param="stop")
     if body.get("structured_outputs") is not None and not isinstance(body["structured_outputs"], dict):
         raise EngineRefused(  # vLLM takes it for an object before it looks, and fails
             "structured_outputs: an object such as {'choice': ['yes', 'no']}", param="structured_outputs"

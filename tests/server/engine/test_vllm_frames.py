@@ -139,6 +139,14 @@ def test_a_prescribed_form_that_is_no_object_is_refused(value: Any) -> None:
     refused_fields({"structured_outputs": None})
 
 
+def test_at_most_four_strings_stop_an_answer() -> None:
+    refused_fields({"stop": ["a"] * 4, "stop_sequences": ["a"] * 16})
+    refused_fields({"stop": "a long one"})
+    with pytest.raises(EngineRefused, match="5 strings; at most 4") as refused:
+        refused_fields({"stop": ["a"] * 5})
+    assert (refused.value.status, refused.value.param) == (400, "stop")
+
+
 def test_null_is_the_default_where_openai_says_so() -> None:
     body = {"service_tier": None, "tools": None, "n": None, "max_tokens": None, "top_p": 1, "text": {"format": None}}
     assert without_nulls(body, "responses") == {"top_p": 1, "text": {"format": None}}
