@@ -13,6 +13,7 @@ from adapters.registry import Registry, Version
 from server.auth import may_use
 from server.engine.base import Dialect, Engine
 from server.errors import ApiError, model_not_found
+from server.rendering import answer_tokens
 from server.storage.assistant import Assistant
 from server.storage.assistants import Assistants
 from server.storage.callers import Caller
@@ -195,9 +196,8 @@ async def _fits(body: Mapping[str, Any], plan: Plan, dialect: Dialect, engine: E
     if isinstance(system, str) and system:
         flat.insert(0, {"role": "system", "content": system})
     counted = await engine.count_tokens("tokenize", {"messages": flat})
-    limit = body.get("max_tokens") or body.get("max_completion_tokens") or body.get("max_output_tokens")
-    answer = limit if isinstance(limit, int) else min(1024, engine.facts.context_tokens // 4)
-    return int(counted["count"]) + plan.n_virtual_tokens + answer <= engine.facts.context_tokens
+    needed = int(counted["count"]) + plan.n_virtual_tokens + answer_tokens(body, engine)
+    return needed <= engine.facts.context_tokens
 
 
 def _first_user_text(body: Mapping[str, Any]) -> str:

@@ -158,6 +158,7 @@ async def start_engine(settings: Settings, *, extra: Sequence[str] = ()) -> Engi
 def engine_environment(settings: Settings, device: str, extra: Sequence[str] = ()) -> dict[str, str]:
     """What vLLM and torch read from the environment of their processes, where the operator has not said otherwise."""
     told = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}  # the product sends nothing anywhere by itself
+    told["VLLM_MAX_STOP_STRINGS"] = "16"  # of a message's `stop_sequences`; vLLM's 4 are the limit of OpenAI's `stop`
     if device == "cpu":
         told["VLLM_CPU_KVCACHE_SPACE"] = str(settings.kv_cache_gib)
         if "--no-enforce-eager" not in (*shlex.split(settings.vllm_args), *extra):

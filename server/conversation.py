@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import time
-import uuid
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, ExitStack, aclosing
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from server.citing.responses import with_results
 from server.deadline import timed_out
 from server.errors import ApiError, to_api_error
 from server.patient_writes import write_patiently
+from server.response_items import for_engine, read_items
 from server.services import Services
 from server.source_links import Link, source_links
 from server.storage.callers import Caller
@@ -68,7 +68,7 @@ class Exchange:
             raise ApiError(400, "a background response is polled, not streamed; leave `stream` out", param="stream")
         if body.get("conversation") is not None:
             raise ApiError(400, "conversations are not kept here; use `previous_response_id`", param="conversation")
-        new_items = _items(body.get("input"))
+        new_items = read_items(body.get("input"))
         earlier: list[dict[str, Any]] = []
         previous = body.get("previous_response_id")
         if previous is not None:
@@ -79,7 +79,7 @@ class Exchange:
         ours = ("store", "background", "previous_response_id", "include")
         forwarded = {key: value for key, value in body.items() if key not in ours}
         if not (isinstance(body.get("input"), str) and not earlier):
-            forwarded["input"] = [_for_engine(item) for item in [*earlier, *new_items]]
+            forwarded["input"] = for_engine([*earlier, *new_items])
         if body.get("include") is not None:
             if not isinstance(body["include"], list):
                 raise ApiError(400, "include: a list, such as ['message.output_text.logprobs']", param="include")
@@ -237,6 +237,7 @@ async def _go_on(exchange: Exchange, body: dict[str, Any], services: Services) -
 
 
 def _blank(exchange: Exchange, status: str) -> dict[str, Any]:
+    given = {name: value for name, value in exchange.body.items() if value is not None}
     return {
         "id": exchange.response_id,
         "object": "response",
@@ -247,46 +248,13 @@ def _blank(exchange: Exchange, status: str) -> dict[str, Any]:
         "error": None,
         "incomplete_details": None,
         "usage": None,
-        "parallel_tool_calls": exchange.body.get("parallel_tool_calls", True),
-        "tool_choice": exchange.body.get("tool_choice", "auto"),
-        "tools": exchange.body.get("tools") or [],
-        "temperature": exchange.body.get("temperature", 1.0),
-        "top_p": exchange.body.get("top_p", 1.0),
+        "parallel_tool_calls": given.get("parallel_tool_calls", True),
+        "tool_choice": given.get("tool_choice", "auto"),
+        "tools": given.get("tools", []),
+        "temperature": given.get("temperature", 1.0),
+        "top_p": given.get("top_p", 1.0),
         **exchange.echo,
     }
-
-
-def _items(given: Any) -> list[dict[str, Any]]:
-    if isinstance(given, str):
-        content = [{"type": "input_text", "text": given}]
-        return [{"id": _new_id(), "type": "message", "role": "user", "content": content}]
-    if not isinstance(given, list) or not given:
-        raise ApiError(400, "input: a text, or a list of at least one item", param="input")
-    items: list[dict[str, Any]] = []
-    taken: set[str] = set()
-    for i, item in enumerate(given):
-        if not isinstance(item, dict):
-            raise ApiError(
-                400, f"input[{i}]: an object such as {{'role': 'user', 'content': '…'}}", param=f"input[{i}]"
-            )
-        own = item.get("id")
-        # two with one id could not be listed page by page
-        item = {**item, "id": own if isinstance(own, str) and own and own not in taken else _new_id()}
-        taken.add(item["id"])
-        item.setdefault("type", "message")
-        items.append(item)
-    return items
-
-
-def _for_engine(item: dict[str, Any]) -> dict[str, Any]:
-    """vLLM's form of an item: a message of the client's has no id there."""
-    if item.get("type") == "message" and item.get("role") != "assistant":
-        return {"role": item.get("role"), "content": item.get("content"), "type": "message"}
-    return item
-
-
-def _new_id() -> str:
-    return f"msg_{uuid.uuid4().hex}"
 
 
 def _flag(body: dict[str, Any], name: str, *, default: bool) -> bool:

@@ -12,6 +12,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from adapters.errors import AdapterError
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 LONGEST_QUERY = 1000  # characters; an embedder sees a few hundred tokens
 EARLIER_TURNS = 3
 EARLIER_WORDS = 24
+LONGEST_WORD = 40  # characters; what is longer is an address, a key or encoded data, and nothing is found by it
 
 REWRITTEN_TURNS = 6
 REWRITTEN_CHARACTERS = 600  # of each turn
@@ -49,7 +51,8 @@ REWRITE = (
 def query_of(turns: Sequence[Turn]) -> str:
     """The question to search for, at most 1,000 characters; "" where no user turn has words.
 
-    turns: in their order, without few-shot examples.
+    The last user turn is whole in it, but for the middle of one that is longer by itself; words of earlier turns take
+    what room is left. turns: in their order, without few-shot examples.
     """
     said = [turn.text for turn in turns if turn.role == "user"]
     if not said:
@@ -61,10 +64,10 @@ def query_of(turns: Sequence[Turn]) -> str:
         if not needs_more:
             break
         known = {_plain(word) for word in [*_words(query), *earlier]}
-        own = [word for word in content_words(text) if _plain(word) not in known]
+        own = [word for word in content_words(text) if len(word) <= LONGEST_WORD and _plain(word) not in known]
         earlier = [*own, *earlier][:EARLIER_WORDS]
         needs_more = is_follow_up(text)
-    return " ".join([*earlier, query])[:LONGEST_QUERY]
+    return " ".join([*_fitting(earlier, LONGEST_QUERY - len(query)), query])
 
 
 def is_follow_up(text: str) -> bool:
@@ -138,6 +141,12 @@ def _ends(text: str, longest: int = LONGEST_QUERY) -> str:
         return text
     half = longest // 2 - 1
     return f"{text[:half].rpartition(' ')[0] or text[:half]} {text[-half:].partition(' ')[2] or text[-half:]}"
+
+
+def _fitting(words: Sequence[str], room: int) -> list[str]:
+    """The first words that fit into this many characters, with a blank behind each."""
+    lengths = accumulate(len(word) + 1 for word in words)
+    return [word for word, length in zip(words, lengths, strict=True) if length <= room]
 
 
 def _words(text: str) -> list[str]:

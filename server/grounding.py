@@ -14,6 +14,7 @@ HEADER = (
     "If they do not have the answer, say so."
 )
 NONE_FOUND = "No source was found for this question. Say so."
+NONE_SHOWN = "Sources were found for this question, but none can be shown here. Say so."
 SEARCH_FAILED = "The search for sources failed, so there are none. Say so."
 FENCE = '"""'
 
@@ -39,6 +40,11 @@ def grounded(question: str, sources: Sequence[Shown]) -> str:
         return f"{NONE_FOUND}\n\n{question}"
     blocks = [source_block(number, source) for number, source in enumerate(sources, 1)]
     return "\n\n".join([HEADER, *blocks, question])
+
+
+def unshown(question: str) -> str:
+    """The user's turn where sources were found, and none of them can stand in the prompt."""
+    return f"{NONE_SHOWN}\n\n{question}"
 
 
 def unsearched(question: str) -> str:

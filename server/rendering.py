@@ -1,4 +1,4 @@
-"""How long a request's prompt is, as the engine will render it: template, tools and served tokenizer."""
+"""A request's length in tokens: its prompt as the engine renders it (template, tools, tokenizer), and its answer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from server.engine.base import Dialect, Engine, EngineRefused
 from server.turns import TEXT_PARTS
 
 TEMPLATE_FIELDS = ("chat_template_kwargs", "add_generation_prompt", "continue_final_message", "add_special_tokens")
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,16 @@ async def rendered(body: Mapping[str, Any], dialect: Dialect, engine: Engine) ->
 async def tokens_of(text: str, engine: Engine) -> Rendered:
     """A text by itself."""
     return await _tokenized({"prompt": text, "add_special_tokens": False}, engine)
+
+
+def answer_tokens(body: Mapping[str, Any], engine: Engine) -> int:
+    """What is kept free for the answer: what the request says and at most half of the context, else up to 1,024 tokens.
+
+    Clients send the most that they would take, not what they expect; the engine ends an answer where its context does.
+    """
+    given = [body[name] for name in LIMITS if type(body.get(name)) is int and body[name] > 0]
+    context = engine.facts.context_tokens
+    return min(max(given), context // 2) if given else min(1024, context // 4)
 
 
 async def _tokenized(request: dict[str, Any], engine: Engine) -> Rendered:

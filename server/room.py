@@ -19,13 +19,12 @@ from server.assistants import Plan
 from server.control_tokens import breaker
 from server.engine.base import Dialect, Engine
 from server.examples import with_one_example_fewer
-from server.grounding import HEADER, Shown, grounded, source_block
-from server.rendering import Rendered, rendered, tokens_of
+from server.grounding import HEADER, Shown, grounded, source_block, unshown
+from server.rendering import Rendered, answer_tokens, rendered, tokens_of
 from server.source import Dropped, Reason, Source
 from server.threads import run_in
 from server.turns import turns_of, with_text
 
-LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 BETWEEN_TOKENS = 2  # what the empty line between two blocks takes at most
 REMEMBERED_BLOCKS = 20_000
 THREAD_CHARACTERS = 50_000  # about 10 ms of work; with more, others' streams would wait
@@ -44,7 +43,7 @@ async def fitted(body: dict[str, Any], plan: Plan, dialect: Dialect, hits: Seque
     """The body with these hits in its last user turn, as many as fit; hits come best first.
 
     The whole is rendered to be sure that it fits, and that the sources brought no control token with them. Where none
-    fits, the body goes on as it came. It must have a user turn with words.
+    fits, the turn says so; where not even that fits, the body goes on as it came. It must have a user turn with words.
     """
     kept, dropped = _without_duplicates(hits)
     blocks = await _blocks(kept, engine)
@@ -65,6 +64,8 @@ async def fitted(body: dict[str, Any], plan: Plan, dialect: Dialect, hits: Seque
         if not chosen:
             break
         dropped.append((chosen.pop().hit, problem))
+    if blocks:
+        body = await noted(body, plan, dialect, unshown, engine)
     return _result(body, hits, [], dropped)
 
 
@@ -81,12 +82,6 @@ async def noted(
 def text_tokens(body: Mapping[str, Any], plan: Plan, engine: Engine) -> int:
     """What the prompt's text may take: the context without the answer and without a soft prompt before the text."""
     return engine.facts.context_tokens - plan.n_virtual_tokens - answer_tokens(body, engine)
-
-
-def answer_tokens(body: Mapping[str, Any], engine: Engine) -> int:
-    """What is kept free for the answer: what the request says, else a quarter of the context, at most 1,024."""
-    given = [body[name] for name in LIMITS if type(body.get(name)) is int and body[name] > 0]
-    return max(given) if given else min(1024, engine.facts.context_tokens // 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

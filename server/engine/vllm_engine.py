@@ -61,6 +61,7 @@ from server.engine.vllm_frames import (
     refusal,
     refused_fields,
     validation_refusal,
+    without_nulls,
 )
 from server.engine.vllm_soft_prompts import SoftPrompts
 from server.settings import Settings
@@ -163,6 +164,7 @@ class VllmEngine:
         return error
 
     async def _create(self, call: Call, body: dict[str, Any], raw: Any) -> Any:
+        body = without_nulls(body, call.dialect)
         if call.dialect == "chat":
             chat = ChatCompletionRequest.model_validate(body)
             return await self._state.openai_serving_chat.create_chat_completion(chat, raw)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.engine.base import EngineRefused, EngineUnavailable, Usage
+from server.engine.base import Dialect, EngineRefused, EngineUnavailable, Usage
 
 # with adapters switched on vLLM's engine dies of them as soon as two requests run at once
 PROMPT_LOGPROBS = "log-probabilities are given for the answer's tokens only"
@@ -31,6 +31,8 @@ REFUSED_FIELDS = {
 CONSTRAINTS = ("response_format", "structured_outputs", "text", "output_config")  # each dialect's word for a form
 
 LARGEST_FORM = 64 * 1024  # characters of a schema, grammar or list of tools as JSON
+
+MOST_STOPS = 4  # strings in `stop`, as at OpenAI; `stop_sequences` has vLLM's own limit, which boot.py raises
 
 KINDS = {
     401: "authentication_error",
@@ -55,12 +57,30 @@ def refused_fields(body: Mapping[str, Any]) -> None:
     for name, value in body.items():
         if isinstance(value, int) and not -(2**63) <= value < 2**64:  # fails on its way to vLLM's core, as a 500
             raise EngineRefused(f"{name}: the number is too large", param=name)
+    stops = body.get("stop")
+    if isinstance(stops, list) and len(stops) > MOST_STOPS:
+        raise EngineRefused(f"stop: {len(stops)} strings; at most {MOST_STOPS} are taken", param="stop")
+    if body.get("structured_outputs") is not None and not isinstance(body["structured_outputs"], dict):
+        raise EngineRefused(  # vLLM takes it for an object before it looks, and fails
+            "structured_outputs: an object such as {'choice': ['yes', 'no']}", param="structured_outputs"
+        )
     for name in (*CONSTRAINTS, "tools"):
         size = len(json.dumps(body[name])) if isinstance(body.get(name), (dict, list)) else 0
         if size > LARGEST_FORM:  # compiling a form takes longer than its length and holds up everybody
             raise EngineRefused(f"{name}: {size} characters; at most {LARGEST_FORM} are compiled", param=name)
     if body.get("echo") and (body.get("logprobs") is not None or "messages" in body):
         raise EngineRefused(f"'echo' with 'logprobs' is not accepted: {PROMPT_LOGPROBS}", param="echo")
+
+
+def without_nulls(body: Mapping[str, Any], dialect: Dialect) -> dict[str, Any]:
+    """The body as vLLM validates it: in OpenAI's fields null is the default, which vLLM refuses in some of these two.
+
+    It refuses none of OpenAI's in chat. In completions `max_tokens` keeps it: as much as the context has room for.
+    """
+    if dialect not in ("completions", "responses"):
+        return dict(body)
+    kept = "max_tokens" if dialect == "completions" else None
+    return {name: value for name, value in body.items() if value is not None or name == kept}
 
 
 def _parts(turns: object) -> Iterator[object]:

@@ -111,10 +111,14 @@ class SoftPrompts:
 
 
 def _shortened(tok_params: Any, n_virtual_tokens: int) -> Any:
-    """The renderer's limits, so that text and virtual tokens together fit into the context."""
+    """The renderer's limits, so that text and virtual tokens together fit into the context.
+
+    The answer's is cut as well: vLLM refuses one that is longer than the whole, and has checked what was asked for.
+    """
     if tok_params.max_total_tokens is None:
         return tok_params
-    return replace(tok_params, max_total_tokens=max(1, tok_params.max_total_tokens - n_virtual_tokens))
+    total = max(1, tok_params.max_total_tokens - n_virtual_tokens)
+    return replace(tok_params, max_total_tokens=total, max_output_tokens=min(tok_params.max_output_tokens, total))
 
 
 def _placeholder(tokenizer: Any) -> int:

@@ -229,6 +229,9 @@ def test_the_context_has_room_for_both_or_the_request_is_refused(soft_client: op
     fits = soft_client.completions.create(model="long", prompt=words, max_tokens=50)
     assert fits.usage is not None
     assert (fits.usage.prompt_tokens, fits.usage.completion_tokens) == (2047, 1)
+    capped = soft_client.completions.create(model="long", prompt=words, max_tokens=2048)
+    assert capped.usage is not None
+    assert capped.usage.completion_tokens == 1
     for length in (2048 - PROMPTS["long"], 2048 - PROMPTS["long"] + 1, 2040):  # the first leaves no room for an answer
         with pytest.raises(openai.BadRequestError):
             soft_client.completions.create(model="long", prompt=[5] * length, max_tokens=4)

@@ -102,6 +102,8 @@ async def test_examples_go_first_when_room_is_short(services: Services) -> None:
     plan = services.catalogue.plan({"model": "lawyer"}, LOCAL)
     body = await dress({"messages": HELLO, "max_tokens": 20}, plan, "chat", engine)
     assert 2 < len(body["messages"]) < 22
+    capped = await dress({"messages": HELLO, "max_tokens": 1000}, plan, "chat", FakeEngine(context_tokens=1000))
+    assert 2 < len(capped["messages"]) < 22  # a cap takes half of the context, not all
     assert body["messages"][1]["content"].startswith("question 0")
     assert body["messages"][-1] == HELLO[0]
 

@@ -245,6 +245,11 @@ def test_nothing_is_compiled_on_a_cpu_unless_it_was_asked_for(settings: Settings
     assert "TORCH_COMPILE_DISABLE" not in boot.engine_environment(settings, "cuda")
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_message_may_have_more_stop_sequences_than_openai_s_four(settings: Settings, device: str) -> None:
+    assert boot.engine_environment(settings, device)["VLLM_MAX_STOP_STRINGS"] == "16"
+
+
 def test_the_cache_on_a_cpu_is_told_in_whole_gibibytes(settings: Settings) -> None:
     told = boot.engine_environment(settings.model_copy(update={"kv_cache_gib": 3}), "cpu")
     assert told["VLLM_CPU_KVCACHE_SPACE"] == "3"

@@ -190,3 +190,14 @@ async def test_a_server_that_ends_while_the_database_is_away_does_not_wait_for_i
     async with asyncio.timeout(10):
         await services.background.drain(0)
     assert (await http.get(f"/v1/responses/{made['id']}")).json()["status"] == "in_progress"  # the next start ends it
+
+
+async def test_null_is_told_as_the_default_it_is(http: httpx2.AsyncClient, services: Services) -> None:
+    nulls = dict.fromkeys(["service_tier", "tools", "tool_choice", "parallel_tool_calls", "temperature", "top_p"])
+    asked = {"model": "demo", "input": "hi", "background": True, **nulls}
+    made = (await http.post("/v1/responses", json=asked)).json()
+    assert made["status"] == "queued"
+    assert {name: made[name] for name in nulls if name in made} == {
+        "tools": [], "tool_choice": "auto", "parallel_tool_calls": True, "temperature": 1.0, "top_p": 1.0,
+    }  # fmt: skip  # one field per line would hide that these are all
+    await services.background.wait(made["id"])

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from server.assistants import Plan
-from server.conversation_query import LONGEST_QUERY, content_words, is_follow_up, query_of, rewritten
+from server.conversation_query import (
+    LONGEST_QUERY,
+    LONGEST_WORD,
+    content_words,
+    is_follow_up,
+    query_of,
+    rewritten,
+)
 from server.engine.base import Answer, Call, EngineUnavailable
 from server.engine.fake import FakeEngine
 from server.services import Services
@@ -108,6 +115,33 @@ def test_a_long_turn_is_cut_in_its_middle() -> None:
     assert query.startswith("What does this mean? lorem")
     assert query.endswith("ipsum Is the tenant liable?")
     assert len(query_of(_turns("x" * 5000, "…", "é" * 5000))) <= LONGEST_QUERY
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "a" * 1200,
+        f"https://example.com/{'path/' * 240}",
+        f"{'QmFzZTY0' * 150}==",
+        f"The token is {'eyJhbGciOi' * 120} and the device is a Kettle 3000",
+    ],
+)
+def test_a_long_word_of_an_earlier_turn_leaves_the_question_whole(said: str) -> None:
+    query = query_of(_turns(said, "…", "and how long is the warranty?"))
+    assert query.endswith("and how long is the warranty?")
+    assert max(len(word) for word in query.split()) <= LONGEST_WORD
+    assert ("Kettle 3000" in query) is ("Kettle" in said)
+
+
+@pytest.mark.parametrize("length", [900, 993, 994, 1000, 1200])
+def test_words_of_earlier_turns_take_the_room_that_is_left(length: int) -> None:
+    asked = "why? " + "? " * 500
+    asked = asked[: length - 4] + " Why"
+    query = query_of(_turns("The notice period of a furnished flat", "…", asked))
+    assert len(query) <= LONGEST_QUERY
+    if length <= LONGEST_QUERY:
+        assert query.endswith(" ".join(asked.split()))
+    assert query.startswith("notice") is (length <= LONGEST_QUERY - len("notice "))
 
 
 @pytest.mark.parametrize("text", ["…", "???", "👍", "\u200b", "- - -", "1"])

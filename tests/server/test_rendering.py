@@ -9,7 +9,7 @@ import pytest
 
 from server.engine.base import Dialect, EngineRefused, Tool
 from server.engine.fake import FakeEngine
-from server.rendering import rendered, tokens_of
+from server.rendering import answer_tokens, rendered, tokens_of
 
 CALL = {"type": "function_call", "name": "f", "arguments": "{}", "call_id": "1"}
 CALLED = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -107,3 +107,24 @@ async def test_a_request_that_the_engine_refuses_has_no_length() -> None:
             raise EngineRefused("messages: no such role")
 
     assert await rendered({"messages": [{}]}, "chat", Refusing()) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({}, 512),
+        ({"max_tokens": 7}, 7),
+        ({"max_completion_tokens": 7, "max_tokens": 9}, 9),
+        ({"max_output_tokens": 7}, 7),
+        ({"max_tokens": None}, 512),
+        ({"max_tokens": "7"}, 512),
+        ({"max_tokens": True}, 512),
+        ({"max_tokens": -1}, 512),
+        ({"max_tokens": 1024}, 1024),
+        ({"max_tokens": 1025}, 1024),
+        ({"max_tokens": 7, "max_completion_tokens": 2048}, 1024),
+    ],
+)
+def test_room_for_the_answer(body: dict[str, Any], tokens: int) -> None:
+    assert answer_tokens(body, FakeEngine()) == tokens
+    assert answer_tokens({}, FakeEngine(context_tokens=100_000)) == 1024

@@ -18,6 +18,7 @@ from server.engine.vllm_frames import (
     refusal,
     refused_fields,
     validation_refusal,
+    without_nulls,
 )
 
 ERROR = 'data: {"error": {"message": "bad", "type": "BadRequestError", "param": "x", "code": 400}}\n\n'
@@ -126,3 +127,29 @@ def test_a_form_that_would_take_minutes_to_compile_is_refused(name: str) -> None
     refused_fields({name: {"json": {"properties": {f"p{i}": {} for i in range(100)}}}})
     with pytest.raises(EngineRefused, match="characters"):
         refused_fields({name: {"json": {"properties": {f"p{i}": {} for i in range(9000)}}}})
+
+
+@pytest.mark.parametrize("value", ["x", ["x"], 7, True, False])
+def test_a_prescribed_form_that_is_no_object_is_refused(value: Any) -> None:
+    """vLLM's validator calls its `get`, so that it was a 500."""
+    with pytest.raises(EngineRefused, match="an object") as refused:
+        refused_fields({"structured_outputs": value})
+    assert (refused.value.status, refused.value.param) == (400, "structured_outputs")
+    refused_fields({"structured_outputs": {"choice": ["yes"]}})
+    refused_fields({"structured_outputs": None})
+
+
+def test_at_most_four_strings_stop_an_answer() -> None:
+    refused_fields({"stop": ["a"] * 4, "stop_sequences": ["a"] * 16})
+    refused_fields({"stop": "a long one"})
+    with pytest.raises(EngineRefused, match="5 strings; at most 4") as refused:
+        refused_fields({"stop": ["a"] * 5})
+    assert (refused.value.status, refused.value.param) == (400, "stop")
+
+
+def test_null_is_the_default_where_openai_says_so() -> None:
+    body = {"service_tier": None, "tools": None, "n": None, "max_tokens": None, "top_p": 1, "text": {"format": None}}
+    assert without_nulls(body, "responses") == {"top_p": 1, "text": {"format": None}}
+    assert without_nulls(body, "completions") == {"max_tokens": None, "top_p": 1, "text": {"format": None}}
+    for dialect in ("chat", "messages"):
+        assert without_nulls(body, dialect) == body
