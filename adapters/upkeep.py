@@ -19,16 +19,21 @@ def collect(database: Store, shelf: Shelf, in_use: Collection[str] = ()) -> list
 
 
 def delete_unclaimed(database: Store, shelf: Shelf, digests: Collection[str]) -> list[str]:
-    """Delete the files of those of the digests that no version has; returns these."""
-    if not digests:
-        return []
+    """Delete the files of those of the digests that no version has; returns these.
+
+    A transaction each, because other writers wait meanwhile, and a store that is away is found out before it.
+    """
+    return [digest for digest in digests if _delete(database, shelf, digest)]
+
+
+def _delete(database: Store, shelf: Shelf, digest: str) -> bool:
+    shelf.holds(digest)
     with database.write() as connection:
         ledger.lock(connection)
-        claimed = ledger.digests(connection)  # again: a registration may have taken one up
-        gone = [digest for digest in digests if digest not in claimed]
-        for digest in gone:
-            shelf.remove(digest)
-    return gone
+        if digest in ledger.digests(connection):  # again: a registration may have taken it up
+            return False
+        shelf.remove(digest)
+    return True
 
 
 def mend(
