@@ -194,7 +194,7 @@ class Files:
         contents.drop_unused(self._database, self._blobs, file.digest)
 
     def _drop_unused(self, digest: str) -> bool:
-        """Whether nothing failed. The file is gone already, whatever becomes of its bytes: those that stay are swept."""
+        """Whether that went well. The file is gone already, whatever becomes of its bytes: what stays is swept."""
         try:
             contents.drop_unused(self._database, self._blobs, digest)
         except Exception:
