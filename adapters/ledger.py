@@ -152,6 +152,12 @@ def digests(connection: Connection) -> set[str]:
     return set(connection.execute(select(tables.versions.c.digest)).scalars())
 
 
+def n_versions_after(connection: Connection, lora_id: int) -> int:
+    """How many of those that got a later id are there."""
+    later = select(func.count()).select_from(tables.versions).where(tables.versions.c.lora_id > lora_id)
+    return int(connection.execute(later).scalar_one())
+
+
 def mark_missing(connection: Connection, there: Callable[[str], bool]) -> None:
     """Write on every version whether its files are there."""
     columns = tables.versions.c

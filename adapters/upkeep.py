@@ -18,17 +18,31 @@ def collect(database: Store, shelf: Shelf, in_use: Collection[str] = ()) -> list
     return delete_unclaimed(database, shelf, [digest for digest in shelf.digests() if digest not in kept])
 
 
-def delete_unclaimed(database: Store, shelf: Shelf, digests: Collection[str]) -> list[str]:
-    """Delete the files of those of the digests that no version has; returns these."""
-    if not digests:
-        return []
+def delete_unclaimed(
+    database: Store,
+    shelf: Shelf,
+    digests: Collection[str],
+    *,
+    may_go: Callable[[Connection], bool] = lambda _: True,
+) -> list[str]:
+    """Delete the files of those of the digests that no version has; returns these.
+
+    A transaction each, because other writers wait meanwhile, and a store that is away is found out before it.
+    may_go: asked in each of them, when nobody can register; those for which it says no stay.
+    """
+    return [digest for digest in digests if _delete(database, shelf, digest, may_go)]
+
+
+def _delete(database: Store, shelf: Shelf, digest: str, may_go: Callable[[Connection], bool]) -> bool:
+    shelf.holds(digest)
     with database.write() as connection:
         ledger.lock(connection)
-        claimed = ledger.digests(connection)  # again: a registration may have taken one up
-        gone = [digest for digest in digests if digest not in claimed]
-        for digest in gone:
-            shelf.remove(digest)
-    return gone
+        if digest in ledger.digests(connection):  # again: a registration may have taken it up
+            return False
+        if not may_go(connection):
+            return False
+        shelf.remove(digest)
+    return True
 
 
 def mend(

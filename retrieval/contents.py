@@ -47,6 +47,7 @@ def keep(blobs: Blobs, folder: Path, digest: str, n_bytes: int) -> None:
 
 def drop_unused(database: Store, blobs: Blobs, digest: str) -> bool:
     """Delete the bytes unless a file has them; whether they are gone. A kill in between leaves the row, to be swept."""
+    blobs.files([PREFIX + digest])  # a store that is away is found out here: in the transaction all writers wait for it
     with database.write() as connection:
         claim(connection, digest, 0)  # a row that is not there cannot be locked, and an upload may be making it
         if connection.execute(select(tables.files.c.id).where(tables.files.c.digest == digest).limit(1)).first():

@@ -177,7 +177,8 @@ class Files:
                 connection.execute(select(_columns.id).where(_columns.id == file_id).with_for_update())
                 self._remove(connection, file_id)
         for digest in {digest for _, digest in found}:
-            self._drop_unused(digest)
+            if not self._drop_unused(digest):
+                break  # a store that is away fails slowly, and it would for each
         return len(found)
 
     def _complete(self, file: File) -> None:
@@ -192,12 +193,14 @@ class Files:
             connection.execute(delete(tables.files).where(_columns.id == file.id, ~_columns.complete))
         contents.drop_unused(self._database, self._blobs, file.digest)
 
-    def _drop_unused(self, digest: str) -> None:
-        """The file is gone already, whatever becomes of its bytes: those that stay are swept."""
+    def _drop_unused(self, digest: str) -> bool:
+        """Whether that went well. The file is gone already, whatever becomes of its bytes: what stays is swept."""
         try:
             contents.drop_unused(self._database, self._blobs, digest)
         except Exception:
             logger.exception("the bytes of a deleted file are left to be swept (SHA-256 %s)", digest)
+            return False
+        return True
 
     def _find(self, connection: Connection, file_id: str, owner: str | None, *, lock: bool = False) -> File:
         query = select(*_SHOWN).where(_columns.id == file_id, *self._seen(owner))

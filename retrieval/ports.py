@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -38,6 +39,10 @@ class Blobs(Protocol):
 
     def path(self, key: str) -> Path:
         """The folder of a key, which may take its time to come; raises FileNotFoundError."""
+        ...
+
+    def files(self, keys: Iterable[str]) -> dict[str, frozenset[str]]:
+        """The names of the files of those keys that there are, without reading them."""
         ...
 
     def keys(self, prefix: str = "") -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import or_, select
 
 from retrieval import tables
 from retrieval.generations import reading, slices
 from retrieval.ports import Store
+from retrieval.vector_store import VectorStore
 
 _columns = tables.stores.c
 
@@ -26,6 +27,9 @@ class StoreName:
     expired: bool
 
 
+Named = TypeVar("Named", StoreName, VectorStore)
+
+
 class StoreNames:
     """Looks stores up; one indexed read each, so that every search can."""
 
@@ -34,7 +38,7 @@ class StoreNames:
         self._clock = clock
 
     def find(self, id_or_name: str) -> list[StoreName]:
-        """The store of that id, else all of that name, oldest first; expired ones only where no other has the name."""
+        """The store of that id, else all of that name, oldest first; of an owner's, expired ones only where all are."""
         return self.find_all([id_or_name])[id_or_name]
 
     def find_all(self, ids_or_names: Iterable[str]) -> dict[str, list[StoreName]]:
@@ -76,4 +80,13 @@ class StoreNames:
 def _meant(id_or_name: str, there: Sequence[StoreName]) -> list[StoreName]:
     found = [store for store in there if store.id == id_or_name]
     found = found or [store for store in there if id_or_name and store.name == id_or_name]
-    return [store for store in found if not store.expired] or found
+    return without_replaced(found)
+
+
+def without_replaced(found: Sequence[Named]) -> list[Named]:
+    """Without the expired stores whose owner has a living one among them.
+
+    An expired store leaves its name to its owner alone: whoever else calls a store like it is not meant any sooner.
+    """
+    alive = {store.owner for store in found if not store.expired}
+    return [store for store in found if not store.expired or store.owner not in alive]

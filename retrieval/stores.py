@@ -22,6 +22,7 @@ from retrieval.expiry import cancel_waiting, drop_deleted, expire_stores
 from retrieval.pages import Order, Page, Paging, rows_of
 from retrieval.places import Places
 from retrieval.ports import Store
+from retrieval.store_names import without_replaced
 from retrieval.vector_store import Chunking, FileCounts, VectorStore
 
 DAY_SECONDS = 86_400
@@ -86,13 +87,13 @@ class Stores:
             return self._get(connection, store_id)
 
     def find(self, id_or_name: str) -> builtins.list[VectorStore]:
-        """The store of that id, else all of that name, oldest first; expired ones only where no other has the name."""
+        """The store of that id, else all of that name, oldest first; of an owner's, expired ones only where all are."""
         with self._database.read() as connection:
             rows = self._rows(connection, _columns.id == id_or_name)
             if not rows and id_or_name:
                 rows = self._rows(connection, _columns.name == id_or_name)
             found = self._shown(connection, rows)
-        return [store for store in found if not store.expired] or found
+        return without_replaced(found)
 
     def list(
         self,

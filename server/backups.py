@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 from pydantic import ValidationError
 
-from server.blobs import open_blobs
+from server.blobs import each_once
 from server.cli_output import CommandFailed
 from server.demo import INSTALLED
 from server.settings import Settings
@@ -46,10 +46,10 @@ class Moved:
 def make(settings: Settings, to: Path, *, say: Say) -> Manifest:
     """Back up the installation. Raises CommandFailed where there is none, else what `back_up` raises."""
     _check_there(settings)
-    with closing(Database(settings.sql_url)) as database:
+    with closing(Database(settings.sql_url)) as database, each_once(settings) as blobs:
         installation = Installation(
             database=database,
-            blobs=open_blobs(settings),
+            blobs=blobs,
             data_dir=settings.data_dir,
             training_dir=settings.training_dir,
             beside=(INSTALLED,),
@@ -65,10 +65,15 @@ def verify(path: Path, *, say: Say) -> Manifest:
 
 def bring_back(settings: Settings, path: Path, *, say: Say) -> Manifest:
     """Restore a backup to the settings' data directory and database. Raises what `restore` raises, and DataDirBusy."""
-    with reading(path) as archive, DataLock(settings.data_dir), closing(Database(settings.sql_url)) as database:
+    with (
+        reading(path) as archive,
+        DataLock(settings.data_dir),
+        closing(Database(settings.sql_url)) as database,
+        each_once(settings) as blobs,
+    ):
         into = Empty(
             database=database,
-            blobs=open_blobs(settings),
+            blobs=blobs,
             data_dir=settings.data_dir,
             training_dir=settings.training_dir,
         )
@@ -89,20 +94,21 @@ def move(settings: Settings, database_url: str, blobs_to: str, *, say: Say) -> M
         with closing(Database(local.sql_url)) as source, closing(Database(database_url)) as target:
             blobs = None
             if blobs_to:  # first: what rows refer to is there before they are
-                blobs = move_blobs(source, LocalBlobs(local.blob_dir), _blobs_at(settings, blobs_to), say=say)
+                with _blobs_at(settings, blobs_to) as to:
+                    blobs = move_blobs(source, LocalBlobs(local.blob_dir), to, say=say)
             tables = move_rows(source, target, whose=str(settings.data_dir.resolve()), say=say)
     return Moved(tables=tables, blobs=blobs)
 
 
-def _blobs_at(settings: Settings, place: str) -> BlobStore:
+def _blobs_at(settings: Settings, place: str) -> AbstractContextManager[BlobStore]:
     """The store that blobs move to."""
     if "://" not in place:
-        return LocalBlobs(Path(place))
+        return nullcontext(LocalBlobs(Path(place)))
     try:
         checked = Settings.model_validate(settings.model_dump() | {"blob_url": place})
     except ValidationError as error:
         raise CommandFailed(f"--blobs-to {place!r} is no folder and no bucket: {error.errors()[0]['msg']}") from error
-    return open_blobs(checked)
+    return each_once(checked)
 
 
 def _check_there(settings: Settings) -> None:

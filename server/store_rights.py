@@ -2,7 +2,8 @@
 
 What a caller may not see is not found. Anybody may give a store any name, so a name that somebody else wrote down, in
 an assistant or in a key's rights, means an administrator's store wherever there is one: nobody else can put texts into
-another's answers by calling a store like one of theirs.
+another's answers by calling a store like one of theirs. Whose store is meant does not change when it expires: what
+others have called the same is not taken for it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def own_store(id_or_name: str, caller: Caller, services: Services) -> StoreName:
 
     Raises StoreNotFound or StoreAmbiguous.
     """
-    return _one(_own(services.store_names.find(id_or_name), caller), id_or_name)
+    return _one(_own(services.store_names.find(id_or_name), caller, services), id_or_name)
 
 
 def searchable_store(
@@ -87,13 +88,14 @@ def _searchable(
     among = [store for store in found if store.id in given]
     if among and (id_or_name in theirs or len(among) == len(found)):
         return _one(among, id_or_name)
-    return _one(_own(found, caller) or _shared(found, caller, services), id_or_name)
+    return _one(_own(found, caller, services) or _shared(found, caller, services), id_or_name)
 
 
-def _own(found: Sequence[StoreName], caller: Caller) -> list[StoreName]:
-    """An administrator sees all, and means its own by a name that others gave to theirs too."""
+def _own(found: Sequence[StoreName], caller: Caller, services: Services) -> list[StoreName]:
+    """An administrator sees all, and means its own by a name that others gave to theirs too, or an administrator's."""
     seen = [store for store in found if may_see(caller, store.owner)]
-    return [store for store in seen if store.owner == caller.owner] or seen
+    own = [store for store in seen if store.owner == caller.owner]
+    return own or _administrators(seen, services) or seen
 
 
 def _shared(found: Sequence[StoreName], caller: Caller, services: Services) -> list[StoreName]:
@@ -111,8 +113,12 @@ def _assistants(id_or_name: str, found: Sequence[StoreName], services: Services)
 
 
 def _administrators(found: Sequence[StoreName], services: Services) -> list[StoreName]:
+    """Those that administrators own; they act for each other, so that a living one stands for an expired one."""
+    if not found:
+        return []
     owners = {LOCAL.owner} | {key.caller.owner for key in services.keys.list() if key.caller.is_admin}
-    return [store for store in found if store.owner in owners]
+    theirs = [store for store in found if store.owner in owners]
+    return [store for store in theirs if not store.expired] or theirs
 
 
 def _one(stores: Sequence[StoreName], id_or_name: str) -> StoreName:

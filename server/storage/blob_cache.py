@@ -7,6 +7,7 @@ was asked for within the last hour stays, even above the limit: an engine or an 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -135,6 +136,20 @@ class BlobCache:
             return (folder / _MANIFEST).stat().st_mtime
         except FileNotFoundError:
             return None
+
+
+class LastCopy(BlobCache):
+    """Only the copy that was made last: for one that goes through all blobs, one after the other."""
+
+    def __init__(self, root: Path) -> None:
+        """root: nobody else's."""
+        super().__init__(root, most_bytes=sys.maxsize)
+
+    def adopt(self, folder: Path, manifest: Manifest) -> Path:
+        """As everywhere, in place of the one before."""
+        for before in self.all():
+            self.drop(before)
+        return super().adopt(folder, manifest)
 
 
 def _name(manifest: Manifest) -> str:

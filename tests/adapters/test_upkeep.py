@@ -61,6 +61,44 @@ def test_bytes_registered_between_looking_and_deleting_stay(registry: Registry, 
     assert registry.path(registry.resolve("again")) == registry.path(version)
 
 
+def test_others_write_between_the_deletions_of_two_versions(
+    registry: Registry, stage: Stage, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    versions = [registry.add(name, *stage(name), source="upload")[0] for name in ("one", "two", "three")]
+    for version in versions:
+        registry.remove(version.adapter)
+    transactions: list[list[str]] = []
+    write, remove = database.write, registry._shelf.remove
+
+    def counted_write():
+        transactions.append([])
+        return write()
+
+    monkeypatch.setattr(database, "write", counted_write)
+    monkeypatch.setattr(registry._shelf, "remove", lambda digest: (transactions[-1].append(digest), remove(digest)))
+    assert sorted(registry.collect()) == sorted(version.digest for version in versions)
+    assert [len(removed) for removed in transactions] == [1, 1, 1]
+
+
+def test_a_store_that_is_away_is_not_waited_for_in_a_transaction(
+    registry: Registry, stage: Stage, blobs: LocalBlobs, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    version, _ = registry.add("legal", *stage("one"), source="upload")
+    registry.remove("legal")
+
+    def down(keys):
+        with database.write():  # on SQLite this fails inside another
+            pass
+        raise ConnectionError("the store does not answer")
+
+    with monkeypatch.context() as patched:
+        for name in ("files", "remove"):
+            patched.setattr(blobs, name, down)
+        with pytest.raises(ConnectionError):
+            registry.collect()
+    assert registry.collect() == [version.digest]
+
+
 def test_recovery_removes_what_was_half_done(registry: Registry, stage: Stage, blobs: LocalBlobs, tmp_path: Path):
     version, _ = registry.add("legal", *stage("one"), source="upload")
     registry.begin("fetched", "hf://org/legal")

@@ -139,6 +139,29 @@ def test_a_file_expires_at_once_and_is_swept_later(shelf: Shelf) -> None:
     assert shelf.count("chunks") == shelf.count("vector_store_files") == 0
 
 
+def test_a_store_of_bytes_that_is_away_is_asked_once_and_not_while_others_cannot_write(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = {shelf.upload(text, expires_seconds=3_600).digest for text in ("one", "two", "three")}
+    shelf.clock.now += 3_600
+    asked: list[str] = []
+
+    def down(keys: str | list[str]) -> None:
+        with shelf.database.write():  # on SQLite this fails inside another
+            asked.extend([keys] if isinstance(keys, str) else keys)
+        raise ConnectionError("the store of bytes does not answer")
+
+    with monkeypatch.context() as patched:
+        for name in ("files", "remove"):
+            patched.setattr(shelf.blobs, name, down)
+        assert shelf.files.purge_expired() == 3
+    assert len(asked) == 1
+    assert shelf.files.list(None).items == ()
+    assert len(shelf.blobs.keys()) == 3
+    assert sweep(shelf.database, shelf.blobs, clock=shelf.clock).contents == len(digests)
+    assert shelf.blobs.keys() == []
+
+
 def test_a_delete_reaches_every_store(shelf: Shelf) -> None:
     stores = [shelf.stores.create("ana") for _ in range(3)]
     file, other = shelf.upload("first"), shelf.upload("second")

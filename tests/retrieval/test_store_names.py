@@ -52,6 +52,17 @@ def test_an_expired_store_leaves_its_name_to_a_living_one(shelf: Shelf, names: S
     assert [one.id for one in names.find(old.id)] == [old.id]
 
 
+def test_an_expired_store_does_not_leave_its_name_to_another_owner_s(shelf: Shelf, names: StoreNames) -> None:
+    old = shelf.stores.create("ana", name="docs", expires_days=1)
+    shelf.clock.now += DAY + 1
+    theirs = shelf.stores.create("ben", name="docs")
+    for table in (names, shelf.stores):
+        assert [(one.id, one.expired) for one in table.find("docs")] == [(old.id, True), (theirs.id, False)]
+    new = shelf.stores.create("ana", name="docs")
+    for table in (names, shelf.stores):
+        assert {one.id for one in table.find("docs")} == {theirs.id, new.id}
+
+
 def test_a_lookup_is_one_statement_by_an_index_whatever_the_store_holds(shelf: Shelf, names: StoreNames) -> None:
     store = shelf.stores.create("ana", name="docs")
     for number in range(5):

@@ -39,6 +39,11 @@ def caller(services: Services, name: str, **rights: Any) -> Caller:
     return services.keys.create(name, **rights)[0]
 
 
+def expire(services: Services) -> None:
+    """End every store that was made with `expires_days`."""
+    Stores(services.database, clock=lambda: 10_000_000_000.0).expire_due()
+
+
 def assistant_of(*stores: str) -> Assistant:
     return Assistant(
         id="asst_1",
@@ -165,7 +170,7 @@ def test_an_assistant_s_store_must_be_there(services: Services, make: Make) -> N
     with pytest.raises(StoreNotFound, match="'none'"):
         check_assistants_store("none", services)
     ended = make(LOCAL.owner, "old", expires_days=1)
-    Stores(services.database, clock=lambda: 10_000_000_000.0).expire_due()
+    expire(services)
     with pytest.raises(StoreExpired):
         check_assistants_store(ended, services)
     twins = [make(LOCAL.owner, "twin"), make(LOCAL.owner, "twin")]
@@ -175,6 +180,56 @@ def test_an_assistant_s_store_must_be_there(services: Services, make: Make) -> N
 
 def test_an_expired_store_gives_its_name_to_a_living_one(services: Services, make: Make) -> None:
     make("ana", "handbook", expires_days=1)
-    Stores(services.database, clock=lambda: 10_000_000_000.0).expire_due()
+    expire(services)
     living = make("ana", "handbook")
     assert own_store("handbook", caller(services, "ana"), services).id == living
+
+
+@pytest.mark.parametrize("shared", ["handbook", "*"])
+def test_an_expired_store_s_name_is_not_a_stranger_s(services: Services, make: Make, shared: str) -> None:
+    root, second = caller(services, "root", role="admin"), caller(services, "second", role="admin")
+    ben = caller(services, "ben", stores=[shared])
+    real = make("root", "handbook", expires_days=1)
+    make("eve", "handbook")
+    expire(services)
+    guide = assistant_of("handbook")
+    assert searchable_store("handbook", ben, services) == searchable_store("handbook", ben, services, assistant=guide)
+    assert searchable_store("handbook", ben, services).id == real
+    for one in (root, second):  # else what one of them brings in by name is put where a stranger reads it
+        assert own_store("handbook", one, services).id == real
+    with pytest.raises(StoreExpired):
+        check_assistants_store("handbook", services)
+    new = make("second", "handbook")
+    for one in (ben, second):
+        assert searchable_store("handbook", one, services).id == new
+    assert own_store("handbook", root, services).id == real  # its own, before another administrator's
+    check_assistants_store("handbook", services)
+
+
+def test_an_own_expired_store_comes_before_a_shared_one(services: Services, make: Make) -> None:
+    ben = caller(services, "ben", stores=["*"])
+    mine = make("ben", "notes", expires_days=1)
+    make("eve", "notes")
+    expire(services)
+    assert searchable_store("notes", ben, services).id == mine
+
+
+def test_strangers_stores_of_one_name_stay_several_when_one_expires(services: Services, make: Make) -> None:
+    ben = caller(services, "ben", stores=["notes"])
+    root = caller(services, "root", role="admin")
+    make("ana", "notes", expires_days=1)
+    make("eve", "notes")
+    expire(services)
+    with pytest.raises(StoreAmbiguous):
+        searchable_store("notes", ben, services)
+    with pytest.raises(StoreAmbiguous):
+        own_store("notes", root, services)
+
+
+def test_an_administrator_s_name_means_another_administrator_s_before_a_stranger_s(
+    services: Services, make: Make
+) -> None:
+    root = caller(services, "root", role="admin")
+    make("eve", "handbook")
+    real = make(LOCAL.owner, "handbook")
+    assert own_store("handbook", root, services).id == searchable_store("handbook", root, services).id == real

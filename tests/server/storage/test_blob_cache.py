@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.storage.blob_cache import KEEP_SECONDS, BlobCache
+from server.storage.blob_cache import KEEP_SECONDS, BlobCache, LastCopy
 from server.storage.blob_manifest import Manifest
 
 
@@ -130,3 +130,9 @@ def test_a_kill_leaves_no_half_copy(cache: BlobCache, tmp_path: Path) -> None:
     cache.sweep()
     assert not staged.exists()
     assert cache.all() == []
+
+
+def test_of_those_that_are_asked_for_once_the_last_is_kept(tmp_path: Path) -> None:
+    cache = LastCopy(tmp_path / "cache")
+    manifests = [put(cache, f"files/{i}") for i in range(3)]
+    assert [cache.find(one) is not None for one in manifests] == [False, False, True]
