@@ -28,6 +28,10 @@ class Background:
         task = self._tasks.get(name)
         return task is not None and task.cancel()
 
+    def names(self) -> list[str]:
+        """Of the tasks that have not ended."""
+        return list(self._tasks)
+
     async def wait(self, name: str) -> None:
         """Until that task has ended, if there is one."""
         task = self._tasks.get(name)

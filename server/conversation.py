@@ -146,7 +146,8 @@ async def run_in_background(request: Request, exchange: Exchange, services: Serv
 async def _answer_later(exchange: Exchange, link: Link, services: Services) -> None:
     body = _blank(exchange, "failed")
     try:
-        await _go_on(exchange, _blank(exchange, "in_progress"), services)
+        if not await _go_on(exchange, _blank(exchange, "in_progress"), services):
+            return  # cancelled or deleted before it began
         async with AsyncExitStack() as stack, asyncio.timeout(services.settings.request_timeout_seconds):
             request = {key: value for key, value in exchange.body.items() if key != "stream"}
             begun = await start(
@@ -220,13 +221,13 @@ async def _keep(exchange: Exchange, body: dict[str, Any], services: Services) ->
     await run_in(services.storage_pool, services.responses.save, kept)
 
 
-async def _go_on(exchange: Exchange, body: dict[str, Any], services: Services) -> None:
-    """Write down the next state: the client was told that there is an answer coming.
+async def _go_on(exchange: Exchange, body: dict[str, Any], services: Services) -> bool:
+    """Write down the next state: the client was told that there is an answer coming. False where that is over already.
 
     As long as no server takes it for interrupted. For a cancelled one no database is waited for: that is written
     already, or the server ends.
     """
-    await write_patiently(
+    return await write_patiently(
         services.storage_pool,
         0.0 if body["status"] == "cancelled" else services.settings.longest_answer_seconds,
         services.responses.finish,

@@ -180,6 +180,25 @@ async def test_a_background_response_outlasts_the_database_s_absence(
         assert (kept["status"], kept["error"]) == ("completed", None)
 
 
+@pytest.mark.parametrize("how", ["cancel", "delete"])
+async def test_what_ended_before_it_began_is_not_computed(
+    services: Services, http: httpx2.AsyncClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """By a call to another server, which has no task to stop."""
+    save = services.responses.save
+
+    def save_and_end(response: Any) -> None:
+        save(response)
+        getattr(services.responses, how)(response.id, LOCAL)
+
+    monkeypatch.setattr(services.responses, "save", save_and_end)
+    made = (await http.post("/v1/responses", json={"model": "demo", "input": "hi", "background": True})).json()
+    await services.background.wait(made["id"])
+    assert not engine.calls
+    kept = (await http.get(f"/v1/responses/{made['id']}")).json()
+    assert kept.get("status") == ("cancelled" if how == "cancel" else None)
+
+
 async def test_a_server_that_ends_while_the_database_is_away_does_not_wait_for_it(
     services: Services, http: httpx2.AsyncClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
