@@ -139,9 +139,11 @@ async def pin_adapter(name: str, request: Request, caller: CallerDep, services: 
 async def delete_adapter(name: str, caller: CallerDep, services: ServicesDep) -> Response:
     """Remove a name and its versions; requests that run keep theirs, and the files go when the last has ended."""
     require_admin(caller)
+    fetching = services.background.task(f"adapter {name}")  # now: once it is removed, the name may have another
     removed = await run_in(services.storage_pool, services.registry.remove, name)
-    services.background.cancel(f"adapter {name}")
-    await services.background.wait(f"adapter {name}")  # or its last word could meet the next adapter of this name
+    if fetching is not None:
+        fetching.cancel()
+        await asyncio.wait([fetching])  # or its last word could meet the next adapter of this name
     await services.slots.retire(removed)
     return JSONResponse({"id": name, "object": "adapter.deleted", "deleted": True})
 

@@ -181,12 +181,17 @@ async def test_nothing_is_said_any_more_of_a_name_that_was_removed_while_it_was_
 ) -> None:
     """Not of the next adapter of this name either."""
     order: list[str] = []
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     remove, fail = services.registry.remove, services.registry.fail
 
     def removed(name: str) -> Any:
         found = remove(name)
         order.append("removed")
+        asyncio.run_coroutine_threadsafe(again(), loop).result(20)
         return found
+
+    async def again() -> None:
+        services.background.start("adapter far", _nothing(stopped))  # of who took the name at once
 
     def failed(name: str, error: str) -> None:
         fail(name, error)
@@ -199,3 +204,12 @@ async def test_nothing_is_said_any_more_of_a_name_that_was_removed_while_it_was_
     assert (await http.delete("/v1/adapters/far")).status_code == 200
     assert order == ["removed", "failed"]  # both before the name can be taken again
     assert (await http.get("/v1/adapters/far")).status_code == 404
+    assert services.background.names() == ["adapter far"]
+    assert not stopped.is_set()
+
+
+async def _nothing(stopped: asyncio.Event) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        stopped.set()
