@@ -86,6 +86,12 @@ def fail_staging(connection: Connection, name: str, error: str) -> None:
     connection.execute(update(tables.adapters).where(staging).values(status="failed", error=error))
 
 
+def fail_stalled(connection: Connection, before: float, error: str) -> int:
+    """What is being fetched since before a time; returns how many."""
+    stalled = (tables.adapters.c.status == "staging") & (tables.adapters.c.created_at < before)
+    return connection.execute(update(tables.adapters).where(stalled).values(status="failed", error=error)).rowcount
+
+
 def remove_adapter(connection: Connection, name: str) -> None:
     """The name and all of its versions."""
     connection.execute(delete(tables.versions).where(tables.versions.c.adapter == name))

@@ -34,6 +34,7 @@ from adapters.shelf import Shelf
 __all__ = ["Adapter", "Registry", "Version"]
 
 FETCHING_SECONDS = 3_600.0  # longer than fetching an adapter takes
+STALLED = "it was not fetched within an hour: the server that fetched it ended; register it again"
 
 
 class Registry:
@@ -142,6 +143,21 @@ class Registry:
         """Say why what was begun did not become an adapter; the entry stays until it is retried or removed."""
         with self._write(name) as connection:
             ledger.fail_staging(connection, name, error)
+
+    def fail_stalled(self) -> int:
+        """Say of what was begun more than an hour ago that it failed, since who fetched it has died; returns how many.
+
+        Should it come after all, it becomes ready.
+        """
+        before = self._clock() - FETCHING_SECONDS
+        if not any(adapter.status == "staging" and adapter.created_at < before for adapter in self.list()):
+            return 0
+        with self._database.write() as connection:
+            ledger.lock(connection)
+            count = ledger.fail_stalled(connection, before, STALLED)
+            self._on_write(connection)
+        self.refresh()
+        return count
 
     def add(
         self, name: str, folder: Path, manifest: Manifest, *, source: str, pin: bool = False, begun: bool = False

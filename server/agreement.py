@@ -1,4 +1,7 @@
-"""How other processes' changes come into what this one keeps in memory: keys, assistants, what adapters' names mean."""
+"""How other processes' changes come into what this one keeps in memory: keys, assistants, what adapters' names mean.
+
+And how a background response that was cancelled or deleted elsewhere stops here.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING
 from server.freshness import Freshness
 from server.storage.database import Database
 from server.storage.feed import Feed, Listener, Topic
+from server.storage.responses import RESPONSE
 from server.threads import run_in
 
 if TYPE_CHECKING:
@@ -19,11 +23,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FOLLOW_SECONDS = 0.5  # a key revoked in another process stops within a second
+STOP_SECONDS = 1.0  # between two looks at whether the responses that are made here are still wanted
 END_SECONDS = 1.0  # for a look that is under way; a host that has gone silent is not waited for
 
 
 async def follow(services: Services) -> None:
-    """What a server keeps in memory, until it is cancelled.
+    """What a server keeps in memory, and the responses that it makes, until it is cancelled.
 
     Files and stores are read when they are asked for, and need no following.
     """
@@ -37,7 +42,33 @@ async def follow(services: Services) -> None:
         if "adapters" in moved:
             await services.slots.follow_pins()
 
-    await follow_changes(services.database, services.freshness, refreshers, then=follow_pins)
+    async with asyncio.TaskGroup() as following:
+        following.create_task(follow_changes(services.database, services.freshness, refreshers, then=follow_pins))
+        if not services.settings.is_alone:  # one that is alone stops what its own routes have ended
+            following.create_task(stop_unwanted(services))
+
+
+async def stop_unwanted(services: Services) -> None:
+    """Stop making the background responses that have ended or are gone, by a call to another server; until cancelled.
+
+    Nothing is written of them: what has ended stays as it is.
+    """
+    failing = False
+    while True:
+        await asyncio.sleep(STOP_SECONDS)
+        made_here = [name for name in services.background.names() if name.startswith(RESPONSE)]
+        if not made_here:
+            continue
+        try:
+            wanted = await run_in(services.storage_pool, services.responses.unfinished, made_here)
+        except Exception:
+            if not failing:  # once a second is too often for the same line
+                logger.exception("whether responses are still wanted could not be read; trying again")
+            failing = True
+            continue
+        failing = False
+        for response_id in set(made_here) - wanted:
+            services.background.cancel(response_id)
 
 
 async def follow_changes(

@@ -28,6 +28,14 @@ class Background:
         task = self._tasks.get(name)
         return task is not None and task.cancel()
 
+    def task(self, name: str) -> asyncio.Task[None] | None:
+        """The one that has the name now."""
+        return self._tasks.get(name)
+
+    def names(self) -> list[str]:
+        """Of the tasks that have not ended."""
+        return list(self._tasks)
+
     async def wait(self, name: str) -> None:
         """Until that task has ended, if there is one."""
         task = self._tasks.get(name)

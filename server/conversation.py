@@ -36,7 +36,7 @@ from server.response_items import for_engine, read_items
 from server.services import Services
 from server.source_links import Link, source_links
 from server.storage.callers import Caller
-from server.storage.responses import StoredResponse
+from server.storage.responses import INTERRUPTED, StoredResponse
 from server.threads import run_in
 
 logger = logging.getLogger(__name__)
@@ -144,9 +144,10 @@ async def run_in_background(request: Request, exchange: Exchange, services: Serv
 
 
 async def _answer_later(exchange: Exchange, link: Link, services: Services) -> None:
-    body = _blank(exchange, "failed")
+    body, is_stopped = _blank(exchange, "failed"), False
     try:
-        await _go_on(exchange, _blank(exchange, "in_progress"), services)
+        if not await _go_on(exchange, _blank(exchange, "in_progress"), services):
+            return  # cancelled or deleted before it began
         async with AsyncExitStack() as stack, asyncio.timeout(services.settings.request_timeout_seconds):
             request = {key: value for key, value in exchange.body.items() if key != "stream"}
             begun = await start(
@@ -160,8 +161,9 @@ async def _answer_later(exchange: Exchange, link: Link, services: Services) -> N
                 request_id=exchange.response_id,
             )
             body = _as_kept({**cited_body(begun, "responses"), **exchange.echo}, begun)
-    except asyncio.CancelledError:
-        body = _blank(exchange, "cancelled")
+    except asyncio.CancelledError:  # the server stops; or the response was ended or deleted before, and stays so
+        body = {**_blank(exchange, "failed"), "error": {"code": "server_error", "message": INTERRUPTED}}
+        is_stopped = True
         raise
     except TimeoutError:
         body["error"] = {"code": "server_error", "message": timed_out(services).message}
@@ -171,7 +173,7 @@ async def _answer_later(exchange: Exchange, link: Link, services: Services) -> N
             logger.exception("background response %s failed", exchange.response_id)
         body["error"] = {"code": told.code or "server_error", "message": told.message}
     finally:
-        await asyncio.shield(_go_on(exchange, body, services))
+        await asyncio.shield(_go_on(exchange, body, services, is_stopped=is_stopped))
 
 
 async def _kept_frames(begun: Begun, exchange: Exchange, services: Services) -> AsyncGenerator[str, None]:
@@ -220,15 +222,15 @@ async def _keep(exchange: Exchange, body: dict[str, Any], services: Services) ->
     await run_in(services.storage_pool, services.responses.save, kept)
 
 
-async def _go_on(exchange: Exchange, body: dict[str, Any], services: Services) -> None:
-    """Write down the next state: the client was told that there is an answer coming.
+async def _go_on(exchange: Exchange, body: dict[str, Any], services: Services, *, is_stopped: bool = False) -> bool:
+    """Write down the next state: the client was told that there is an answer coming. False where that is over already.
 
-    As long as no server takes it for interrupted. For a cancelled one no database is waited for: that is written
-    already, or the server ends.
+    As long as no server takes it for interrupted. For one that was stopped no database is waited for: the server ends,
+    or its end is written already.
     """
-    await write_patiently(
+    return await write_patiently(
         services.storage_pool,
-        0.0 if body["status"] == "cancelled" else services.settings.longest_answer_seconds,
+        0.0 if is_stopped else services.settings.longest_answer_seconds,
         services.responses.finish,
         exchange.response_id,
         status=body["status"],

@@ -33,6 +33,7 @@ async def keep_up(services: Services) -> None:
             await run_in(services.file_pool, end_expired, services)
             if not services.settings.is_alone:  # of another server that died; its own are found at its start
                 await run_in(services.file_pool, fail_interrupted, services)
+                await run_in(services.file_pool, fail_stalled, services)
             if time.monotonic() >= sweep_at:
                 sweep_at = time.monotonic() + SWEEP_SECONDS
                 await run_in(services.file_pool, sweep_all, services)
@@ -65,6 +66,12 @@ def fail_interrupted(services: Services) -> None:
     before = None if services.settings.is_alone else time.time() - services.settings.longest_answer_seconds
     if count := services.responses.fail_interrupted(before=before):
         logger.info("%d responses were interrupted", count)
+
+
+def fail_stalled(services: Services) -> None:
+    """Free the names whose adapters a dead server was fetching."""
+    if count := services.registry.fail_stalled():
+        logger.info("%d adapters were not fetched within an hour", count)
 
 
 def sweep_all(services: Services) -> None:

@@ -26,6 +26,8 @@ from server.threads import run_in
 
 router = APIRouter()
 
+STOPPED = "the server stopped while it fetched this adapter; register it again"
+
 
 class Convert(BaseModel):
     """What to do with weights that would be refused as they are: a plain LoRA is made of them, by truncated SVD."""
@@ -137,8 +139,11 @@ async def pin_adapter(name: str, request: Request, caller: CallerDep, services: 
 async def delete_adapter(name: str, caller: CallerDep, services: ServicesDep) -> Response:
     """Remove a name and its versions; requests that run keep theirs, and the files go when the last has ended."""
     require_admin(caller)
-    services.background.cancel(f"adapter {name}")
+    fetching = services.background.task(f"adapter {name}")  # now: once it is removed, the name may have another
     removed = await run_in(services.storage_pool, services.registry.remove, name)
+    if fetching is not None:
+        fetching.cancel()
+        await asyncio.wait([fetching])  # or its last word could meet the next adapter of this name
     await services.slots.retire(removed)
     return JSONResponse({"id": name, "object": "adapter.deleted", "deleted": True})
 
@@ -220,7 +225,8 @@ async def _take(services: Services, order: Order) -> tuple[Version, bool]:
 async def _take_later(services: Services, order: Order) -> None:
     try:
         await _take(services, order)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError:  # the server stops; or the name was removed, and there is nothing to say it of
+        await asyncio.shield(_fail(services, order, STOPPED, patience_seconds=0.0))
         raise
     except AdapterError as error:
         await _fail(services, order, str(error))
@@ -229,9 +235,9 @@ async def _take_later(services: Services, order: Order) -> None:
         raise
 
 
-async def _fail(services: Services, order: Order, reason: str) -> None:
+async def _fail(services: Services, order: Order, reason: str, *, patience_seconds: float = FETCHING_SECONDS) -> None:
     """Its status says so, also when the database was away: the client was told to look there, and the name is taken."""
-    await write_patiently(services.storage_pool, FETCHING_SECONDS, services.registry.fail, order.name, reason)
+    await write_patiently(services.storage_pool, patience_seconds, services.registry.fail, order.name, reason)
 
 
 def _order(wanted: NewAdapter, name: str | None, *, source: str, stage: Any) -> Order:

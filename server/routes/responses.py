@@ -19,6 +19,7 @@ from server.conversation import Exchange, run_in_background, run_now
 from server.errors import ApiError
 from server.routes.lists import listed
 from server.services import CallerDep, ServicesDep
+from server.storage.responses import RESPONSE
 from server.threads import run_in
 
 router = APIRouter()
@@ -28,7 +29,7 @@ router = APIRouter()
 async def create_response(request: Request, caller: CallerDep, services: ServicesDep) -> Response:
     """Answer now, as a stream, or in the background; kept for 30 days unless `store` is false."""
     body = await read_body(request)
-    exchange = await Exchange.of(body, caller, services, response_id=f"resp_{uuid.uuid4().hex}")
+    exchange = await Exchange.of(body, caller, services, response_id=f"{RESPONSE}{uuid.uuid4().hex}")
     if exchange.background:
         return JSONResponse(await run_in_background(request, exchange, services))
     return await run_now(request, exchange, services)

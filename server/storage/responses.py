@@ -7,7 +7,7 @@ crash. Only `finish`, `cancel` and `fail_interrupted` end one, and the first of 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from server.storage.tables import responses
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled", "incomplete"]
 UNFINISHED: tuple[Status, ...] = ("queued", "in_progress")
 LONGEST_CONVERSATION = 1_000  # responses that follow each other
+RESPONSE = "resp_"  # how every id begins
 INTERRUPTED = "The server stopped while it made this response; ask again."
 
 
@@ -68,6 +69,13 @@ class Responses:
         """The response. Raises ResponseNotFound."""
         with self._database.read() as connection:
             return self._find(connection, response_id, caller)
+
+    def unfinished(self, response_ids: Collection[str]) -> set[str]:
+        """Those of them that have not ended and are not gone, whoever's they are; one read."""
+        columns = responses.c
+        awaited = sa.select(columns.id).where(columns.id.in_(response_ids), columns.status.in_(UNFINISHED))
+        with self._database.look() as connection:
+            return set(connection.execute(awaited).scalars())
 
     def cancel(self, response_id: str, caller: Caller) -> StoredResponse:
         """End an unfinished response as cancelled; one that has ended stays as it is. Raises ResponseNotFound."""
@@ -171,4 +179,4 @@ def _with_id(response_id: str, place: int, item: Mapping[str, Any]) -> Mapping[s
     if item.get("id"):
         return item
     prefix = {"function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}.get(item.get("type", ""), "msg")
-    return {**item, "id": f"{prefix}_{response_id.removeprefix('resp_')}_{place}"}
+    return {**item, "id": f"{prefix}_{response_id.removeprefix(RESPONSE)}_{place}"}

@@ -122,6 +122,27 @@ def test_recovery_beside_others_leaves_what_they_may_still_fetch(registry: Regis
     assert [adapter.name for adapter in registry.list()] == ["fetched"]
 
 
+def test_what_a_dead_server_was_fetching_fails_an_hour_later(registry: Registry, stage: Stage):
+    registry._clock = lambda: 1_000.0
+    registry.begin("dead", "hf://org/dead")
+    registry.begin("slow", "hf://org/slow")
+    registry._clock = lambda: 1_000.0 + FETCHING_SECONDS
+    assert registry.fail_stalled() == 0  # not yet
+    registry._clock = lambda: 1_000.0 + FETCHING_SECONDS + 1
+    registry.begin("fetched", "hf://org/legal")
+    assert registry.fail_stalled() == 2
+    assert [(one.name, one.status) for one in registry.list()] == [
+        ("dead", "failed"),
+        ("fetched", "staging"),
+        ("slow", "failed"),
+    ]
+    assert "not fetched within an hour" in (registry.get("dead").error or "")
+    assert registry.begin("dead", "hf://org/dead").status == "staging"
+    registry.add("slow", *stage("one"), source="hf://org/slow", begun=True)  # it lived after all
+    assert registry.get("slow").status == "ready"
+    assert registry.fail_stalled() == 0
+
+
 @pytest.mark.parametrize("loss", ["folder", "weights", "config"])
 def test_lost_files_are_told_and_come_back_with_the_same_bytes(registry: Registry, stage: Stage, loss: str):
     one, _ = registry.add("legal", *stage("one"), source="upload")

@@ -13,10 +13,14 @@ import sqlalchemy as sa
 from adapters.base_model import BaseModel
 from retrieval.embedding import Embedder
 from server import agreement
+from server.engine.fake import FakeEngine
 from server.services import Services
+from server.settings import Settings
+from server.storage.errors import DatabaseUnavailable
 from tests.databases import only_postgresql
 from tests.retrieval.shelf import chunk, digest
 from tests.server.replicas import Replica, replica, until
+from tests.server.test_patient_writes import absent
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 
@@ -95,6 +99,47 @@ async def _keys(one: Replica, two: Replica) -> None:
     one.services.keys.revoke(caller.key_id)
     await until(lambda: two.services.keys.find(secret) is None)
     assert (await two.http.get("/v1/models", headers=headers)).status_code == 401
+
+
+@pytest.mark.parametrize("how", ["cancelled", "deleted"])
+async def test_a_background_response_stops_where_it_is_made_when_another_is_told(
+    database_url: str,
+    tmp_path: Path,
+    base: BaseModel,
+    embedder: Embedder,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+) -> None:
+    monkeypatch.setattr(Settings, "is_alone", False)  # SQLite has several servers under Ray
+    monkeypatch.setattr(agreement, "STOP_SECONDS", 0.01)
+    asked = {"model": "demo", "input": "hi", "background": True}
+    async with AsyncExitStack() as stack:
+        one, two = [
+            await stack.enter_async_context(replica(database_url, tmp_path, base=base, embedder=embedder))
+            for _ in range(2)
+        ]
+        engine = one.services.engine
+        assert isinstance(engine, FakeEngine)
+        engine.gate.clear()
+        unwanted, other = [(await one.http.post("/v1/responses", json=asked)).json()["id"] for _ in range(2)]
+        await until(lambda: one.services.admission.running == 2)
+        unfinished = one.services.responses.unfinished
+        monkeypatch.setattr(one.services.responses, "unfinished", absent(3, DatabaseUnavailable("gone"), unfinished))
+        if how == "cancelled":
+            answer = await two.http.post(f"/v1/responses/{unwanted}/cancel")
+            assert answer.json()["status"] == "cancelled"
+        else:
+            answer = await two.http.delete(f"/v1/responses/{unwanted}")
+            assert answer.json()["deleted"]
+        await until(lambda: unwanted not in one.services.background.names())
+        assert one.services.admission.running == 1
+        kept = await one.http.get(f"/v1/responses/{unwanted}")
+        assert kept.json().get("status") == ("cancelled" if how == "cancelled" else None)
+        engine.gate.set()
+        await one.services.background.wait(other)
+        assert (await two.http.get(f"/v1/responses/{other}")).json()["status"] == "completed"
+        assert caplog.text.count("still wanted") == 1
 
 
 @only_postgresql

@@ -20,8 +20,12 @@ async def test_a_task_is_cancelled_by_its_name() -> None:
 
     background.start("one", work())
     await asyncio.sleep(0)
+    assert background.names() == ["one"]
+    assert background.task("one") is not None
     assert background.cancel("one")
     await background.wait("one")
+    assert background.names() == []
+    assert background.task("one") is None
     assert ended.is_set()
     assert not background.cancel("one")
     assert not background.cancel("two")

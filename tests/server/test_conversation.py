@@ -16,6 +16,7 @@ from server.auth import LOCAL
 from server.engine.fake import FakeEngine
 from server.services import Services
 from server.storage.errors import DatabaseUnavailable
+from server.storage.responses import INTERRUPTED
 from tests.server.citing.answers import objects
 from tests.server.test_patient_writes import absent
 
@@ -178,6 +179,41 @@ async def test_a_background_response_outlasts_the_database_s_absence(
         await services.background.wait(made["id"])
         kept = (await http.get(f"/v1/responses/{made['id']}")).json()
         assert (kept["status"], kept["error"]) == ("completed", None)
+
+
+@pytest.mark.parametrize("how", ["cancel", "delete"])
+async def test_what_ended_before_it_began_is_not_computed(
+    services: Services, http: httpx2.AsyncClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """By a call to another server, which has no task to stop."""
+    save = services.responses.save
+
+    def save_and_end(response: Any) -> None:
+        save(response)
+        getattr(services.responses, how)(response.id, LOCAL)
+
+    monkeypatch.setattr(services.responses, "save", save_and_end)
+    made = (await http.post("/v1/responses", json={"model": "demo", "input": "hi", "background": True})).json()
+    await services.background.wait(made["id"])
+    assert not engine.calls
+    kept = (await http.get(f"/v1/responses/{made['id']}")).json()
+    assert kept.get("status") == ("cancelled" if how == "cancel" else None)
+
+
+async def test_a_server_that_ends_says_so_in_what_it_was_making(
+    services: Services, http: httpx2.AsyncClient, engine: FakeEngine
+) -> None:
+    engine.gate.clear()
+    asked = {"model": "demo", "input": "hi", "background": True}
+    made = [(await http.post("/v1/responses", json=asked)).json()["id"] for _ in range(3)]
+    await engine.asked.wait()
+    await http.post(f"/v1/responses/{made[1]}/cancel")
+    await http.delete(f"/v1/responses/{made[2]}")
+    await services.background.drain(0)
+    kept = [(await http.get(f"/v1/responses/{one}")).json() for one in made]
+    assert kept[0]["error"] == {"code": "server_error", "message": INTERRUPTED}
+    assert [one.get("status") for one in kept] == ["failed", "cancelled", None]
+    assert kept[1]["error"] is None
 
 
 async def test_a_server_that_ends_while_the_database_is_away_does_not_wait_for_it(

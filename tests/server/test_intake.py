@@ -6,7 +6,7 @@ import asyncio
 import io
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,20 @@ def test_only_other_hosts_are_answered_later(source: str, expected: bool) -> Non
     assert is_remote(source) is expected
 
 
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A host that does not answer before the test's end."""
+    answering = threading.Event()
+
+    def fetch(url: str, into: Path, max_bytes: int) -> None:
+        assert answering.wait(20)
+        raise FileNotFoundError(url)
+
+    monkeypatch.setattr(remote, "fetch", fetch)
+    yield answering
+    answering.set()
+
+
 async def test_hosts_that_do_not_answer_hold_up_no_upload(
     services: Services, http: httpx2.AsyncClient, make_adapter: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,3 +155,61 @@ async def test_a_fetch_that_failed_while_the_database_was_away_says_so_when_it_i
     assert begun.status_code == 202
     await services.background.wait("adapter far")
     assert services.registry.get("far").status == "failed"  # and its name is not taken for ever
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+async def test_a_server_that_ends_says_so_of_what_it_was_fetching(
+    services: Services, http: httpx2.AsyncClient, slow: threading.Event, monkeypatch: pytest.MonkeyPatch, is_away: bool
+) -> None:
+    if is_away:
+        monkeypatch.setattr(services.registry, "fail", absent(1000, DatabaseUnavailable("gone")))
+    await http.post("/v1/adapters", json={"name": "far", "source": f"{HOST}/far"})
+    async with asyncio.timeout(10):  # the database is not waited for
+        await services.background.drain(0)
+    far = services.registry.get("far")
+    if is_away:
+        assert far.status == "staging"
+    else:
+        assert (far.status, far.error) == (
+            "failed",
+            "the server stopped while it fetched this adapter; register it again",
+        )
+
+
+async def test_nothing_is_said_any_more_of_a_name_that_was_removed_while_it_was_fetched(
+    services: Services, http: httpx2.AsyncClient, slow: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not of the next adapter of this name either."""
+    order: list[str] = []
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    remove, fail = services.registry.remove, services.registry.fail
+
+    def removed(name: str) -> Any:
+        found = remove(name)
+        order.append("removed")
+        asyncio.run_coroutine_threadsafe(again(), loop).result(20)
+        return found
+
+    async def again() -> None:
+        services.background.start("adapter far", _nothing(stopped))  # of who took the name at once
+
+    def failed(name: str, error: str) -> None:
+        fail(name, error)
+        order.append("failed")
+
+    monkeypatch.setattr(services.registry, "remove", removed)
+    monkeypatch.setattr(services.registry, "fail", failed)
+    await http.post("/v1/adapters", json={"name": "far", "source": f"{HOST}/far"})
+    await asyncio.sleep(0)
+    assert (await http.delete("/v1/adapters/far")).status_code == 200
+    assert order == ["removed", "failed"]  # both before the name can be taken again
+    assert (await http.get("/v1/adapters/far")).status_code == 404
+    assert services.background.names() == ["adapter far"]
+    assert not stopped.is_set()
+
+
+async def _nothing(stopped: asyncio.Event) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        stopped.set()

@@ -71,7 +71,7 @@ def test_what_a_killed_process_left_is_swept(services: Services) -> None:
 async def test_beside_others_each_server_sees_to_what_is_left(
     services: Services, monkeypatch: pytest.MonkeyPatch, replica: bool
 ) -> None:
-    """The files of a removed version, and the responses of a server that died."""
+    """The files of a removed version, and the responses and fetched adapters of a server that died."""
     seen: list[str] = []
     done = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -83,6 +83,7 @@ async def test_beside_others_each_server_sees_to_what_is_left(
     leftovers.wait_seconds = 0.0
     monkeypatch.setattr(upkeep, "leftovers_of", lambda _: leftovers)
     monkeypatch.setattr(upkeep, "fail_interrupted", lambda _: seen.append("responses"))
+    monkeypatch.setattr(upkeep, "fail_stalled", lambda _: seen.append("adapters"))
     monkeypatch.setattr(upkeep, "sweep_all", lambda _: None)
 
     def expired(_: Services) -> None:
@@ -96,7 +97,7 @@ async def test_beside_others_each_server_sees_to_what_is_left(
     await asyncio.wait_for(done.wait(), 20)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert ("responses" in seen) == replica
+    assert ("responses" in seen) == ("adapters" in seen) == replica
     assert services.blobs.keys("adapters/") == [f"adapters/{'1' * 64}"] * (not replica)
 
 

@@ -74,6 +74,18 @@ def test_what_was_saved_is_loaded(responses: Responses, store: Callable[..., Sto
     assert list(loaded.input_items[0]) == list(item)  # keys keep their order
 
 
+def test_the_unfinished_are_those_that_nobody_has_ended_or_deleted(
+    responses: Responses, store: Callable[..., StoredResponse], ana: Caller
+) -> None:
+    ids = [f"resp_{name}" for name in ("queued", "going", "cancelled", "deleted", "done")]
+    for name, status in zip(ids, ["queued", "in_progress", "in_progress", "in_progress", "completed"], strict=True):
+        store(name, status=status)
+    responses.cancel("resp_cancelled", ana)
+    responses.delete("resp_deleted", ana)
+    assert responses.unfinished([*ids, "resp_nobody"]) == {"resp_queued", "resp_going"}
+    assert responses.unfinished(["resp_going"]) == {"resp_going"}
+
+
 def test_others_responses_are_not_there(
     responses: Responses, store: Callable[..., StoredResponse], ana: Caller, bob: Caller, admin: Caller
 ) -> None:
