@@ -45,6 +45,8 @@ def raise_generation(connection: Connection, store_id: str, **further: Any) -> i
 
 def take_out(connection: Connection, store_id: str, numbers: Sequence[int], now: float) -> None:
     """Remove attachments of one store with all that hangs on them, and tell the store's indexes."""
+    # Before anything is read: what another has taken out or made visible meanwhile must be seen as it is then.
+    connection.execute(select(tables.stores.c.id).where(tables.stores.c.id == store_id).with_for_update())
     columns = tables.attachments.c
     visible: list[int] = []
     for some in slices(numbers):
