@@ -67,6 +67,7 @@ class StoreIndex:
         self._attributes: Mapping[int, Attributes] = {}  # by attachment; replaced, never changed
         self._selections: dict[tuple[str, int], Selection] = {}
         self._turn = threading.RLock()  # of those who change something here
+        self._tended = threading.Lock()  # what is built starts from what was there: one at a time
 
     @property
     def dense(self) -> DenseIndex | None:
@@ -160,20 +161,8 @@ class StoreIndex:
         BM25 counts a removed chunk until its segment is merged: until then equal stores have unequal scores, by what
         each process has seen. In a small store that is much, and making its words anew is little.
         """
-        lexical = self._lexical
-        if lexical is not None and lexical.n_removed and len(lexical) <= RENEWED_CHUNKS:
-            self.renew(lexical)
-        if self._far is not None and self.awaited is not None:
-            self._far.bring(stopped)
-            with self._turn:
-                self._attach()
-        with self._turn:
-            dense, generation = self.dense, self._dense_generation
-        try:
-            if dense is not None:
-                dense.tend(stopped, generation=generation)
-        except VectorsDamaged as error:
-            self.renew_vectors(dense, error)
+        with self._tended:
+            self._tend(stopped)
 
     def save(self) -> None:
         """Write the caches, where they are not up to date; a disk that refuses is logged, and nothing else."""
@@ -199,6 +188,22 @@ class StoreIndex:
             if self._lexical is not None:
                 self._lexical.close()
             self._cache.close()
+
+    def _tend(self, stopped: Callable[[], bool]) -> None:
+        lexical = self._lexical
+        if lexical is not None and lexical.n_removed and len(lexical) <= RENEWED_CHUNKS:
+            self.renew(lexical)
+        if self._far is not None and self.awaited is not None:
+            self._far.bring(stopped)
+            with self._turn:
+                self._attach()
+        with self._turn:
+            dense, generation = self.dense, self._dense_generation
+        try:
+            if dense is not None:
+                dense.tend(stopped, generation=generation)
+        except VectorsDamaged as error:
+            self.renew_vectors(dense, error)
 
     def _begin(self) -> None:
         files = self._changes.since(self.store_id, UNREAD, fingerprint=None, texts=False)

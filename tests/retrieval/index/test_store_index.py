@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -408,3 +409,32 @@ def test_what_was_removed_does_not_count_for_long(library: Library, store: str) 
     assert followed[0].score != tended[0].score  # or this test shows nothing
     searcher.close()
     fresh_searcher.close()
+
+
+def test_what_is_due_is_built_by_one_at_a_time(library: Library, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    searcher = library.searcher()
+    monkeypatch.setattr(searcher._tending, "soon", lambda _: None)  # it would be the third
+    answers(searcher, store)
+    library.shelf.attachments.detach(store, library.shelf.attachments.list(store).items[0].file_id)
+    answers(searcher, store)  # half of it is dead now: all will be built anew
+    index = index_in(searcher, store)
+    building, twice, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def held() -> bool:
+        building.set()
+        return not go_on.wait(10)
+
+    def noted() -> bool:
+        twice.set()
+        return False
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(index.tend, held)
+        assert building.wait(10)
+        second = pool.submit(index.tend, noted)
+        assert not twice.wait(0.2)
+        go_on.set()
+        first.result(10)
+        second.result(10)
+    assert not twice.is_set()  # nothing was left to be done
+    searcher.close()
