@@ -253,16 +253,27 @@ def test_a_follow_up_is_searched_for_with_what_it_refers_to(client: openai.OpenA
 
 
 def test_what_has_no_room_is_left_out_and_told(client: openai.OpenAI, library: Library) -> None:
-    long = " ".join(["hello"] * 150) + " " + SKY
-    whole = chat(client, messages=ask(long), max_tokens=4, extra_body={"retrieval": None})
-    assert whole.usage is not None
-    room = 2048 - whole.usage.prompt_tokens - 10
-    answer = chat(client, messages=ask(long), max_tokens=room, stop=["."], extra_body={"retrieval": library.asked})
+    def long(n: int) -> tuple[str, int]:
+        text = "hello " * n + SKY
+        told = chat(client, messages=ask(text), max_tokens=4, extra_body={"retrieval": None})
+        assert told.usage is not None
+        return text, told.usage.prompt_tokens
+
+    (_, little), (_, more) = long(1), long(101)
+    asked, n_tokens = long((1200 - little) * 100 // (more - little))
+    room = 2048 - n_tokens - 10  # less than half of the context, so that all of it is kept for the answer
+    assert room < 1024
+    answer = chat(client, messages=ask(asked), max_tokens=room, stop=["."], extra_body={"retrieval": library.asked})
     found = retrieval(answer)
     assert found["sources"] == []
     assert {one["reason"] for one in found["dropped"]} == {"room"}
     assert answer.usage is not None
-    assert answer.usage.prompt_tokens == whole.usage.prompt_tokens  # the client's own words, all of them
+    assert answer.usage.prompt_tokens == n_tokens  # the client's own words, all of them
+
+
+def test_a_cap_near_the_context_leaves_room_for_sources(client: openai.OpenAI, library: Library) -> None:
+    answer = chat(client, messages=ask(SKY), max_tokens=2048, stop=["."], extra_body={"retrieval": library.asked})
+    assert retrieval(answer)["sources"]
 
 
 def test_nothing_found_is_an_answer_without_sources(client: openai.OpenAI, store: Any) -> None:
