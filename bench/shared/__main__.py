@@ -1,6 +1,6 @@
 """`make bench-shared`: this server over PostgreSQL and a bucket beside itself over SQLite and a folder.
 
-    make bench-shared                               # a quarter of an hour or more on two cores
+    make bench-shared                               # 25 minutes on two cores
     make bench-shared ARGS="--rounds 1"
     make bench-shared ARGS="--only statements"      # counts, the same on a busy machine
 
