@@ -124,7 +124,7 @@ def _asked(sections: list[Section]) -> list[Asked]:
     of = {(section.filename, sentence): section for section in sections for sentence in section.sentences}
     rows: dict[str, list[dict[str, Any]]] = yaml.safe_load(QUESTIONS.read_text(encoding="utf-8"))
     return [
-        Asked(section=of[filename, row["a"]], sentence=row["a"], questions=tuple(row["q"].split(" | ")))
+        Asked(section=of[filename, row["a"]], sentence=row["a"], questions=(*row["q"].split(" | "), row["held_out"]))
         for filename, entries in rows.items()
         for row in entries
     ]

@@ -33,7 +33,7 @@ SYSTEM_SHARE, EARLIER_SHARE = 0.4, 0.2
 SAME_SHARE = 0.7  # of earlier turns are about the same sources
 LONGEST_TALK = 400  # tokens
 # of what is read from this level on; before it, and for the rest, facts
-OTHERS_FROM, DOCUMENTS_SHARE, NATURAL_SHARE = 3, 0.2, 0.05
+OTHERS_FROM, DOCUMENTS_SHARE, NATURAL_SHARE = 3, 0.3, 0.05
 ABSENT_SHARE, GREETED_SHARE, ELSEWHERE_SHARE = 0.8, 0.4, 0.3  # of texts about the documents have such a question too
 FOUND_SOURCES = 3  # as guide.json has it
 # what predicting a token counts
