@@ -158,6 +158,12 @@ def digests(connection: Connection) -> set[str]:
     return set(connection.execute(select(tables.versions.c.digest)).scalars())
 
 
+def is_claimed(connection: Connection, digest: str) -> bool:
+    """Whether some version has these files."""
+    having = select(tables.versions.c.digest).where(tables.versions.c.digest == digest).limit(1)
+    return connection.execute(having).first() is not None
+
+
 def n_versions_after(connection: Connection, lora_id: int) -> int:
     """How many of those that got a later id are there."""
     later = select(func.count()).select_from(tables.versions).where(tables.versions.c.lora_id > lora_id)

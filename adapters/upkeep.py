@@ -37,9 +37,8 @@ def _delete(database: Store, shelf: Shelf, digest: str, may_go: Callable[[Connec
     shelf.holds(digest)
     with database.write() as connection:
         ledger.lock(connection)
-        if digest in ledger.digests(connection):  # again: a registration may have taken it up
-            return False
-        if not may_go(connection):
+        # again: a registration may have taken it up
+        if ledger.is_claimed(connection, digest) or not may_go(connection):
             return False
         shelf.remove(digest)
     return True
